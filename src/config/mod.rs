@@ -1,0 +1,335 @@
+//! The checked route table: plain data that every other room may rely on.
+//!
+//! Two families of types, as in a compiler: `document` holds the file as it was written, every value with
+//! its span; [`check`] turns it into the [`Config`] below or into diagnostics, never both. A `Config` needs no second
+//! look: its patterns compile, its names are unique, its targets exist, its durations are sane.
+//! No runtime type, no socket and no file handle occurs here.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::diagnostic::Span;
+
+/// Where the proxy listens when nothing says otherwise.
+pub const DEFAULT_PORT: u16 = 62893;
+
+/// The proxy's own host; no route may claim it.
+pub const OWN_HOST: &str = "portolan.localhost";
+
+/// Everything that a table says, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Makes default host names `NAME.PROJECT.localhost`.
+    pub project: Option<String>,
+    /// In the order of the file, which is the last tie-break; at most [`MAX_ROUTES`].
+    pub routes: Vec<Route>,
+}
+
+/// More would only be a mistake of a generator: route ids stay below it.
+pub const MAX_ROUTES: usize = 100_000;
+
+/// The addresses to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Every one of these must be bound. All are loopback unless `expose = true` was written.
+    pub required: Vec<SocketAddr>,
+    /// Bound where the machine can: `[::1]` beside `127.0.0.1`, as `localhost` may mean either.
+    pub optional: Vec<SocketAddr>,
+    /// Where `listen` was written, for the error when an address is taken.
+    pub origin: Option<Span>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self::localhost(DEFAULT_PORT)
+    }
+}
+
+impl Listen {
+    /// `127.0.0.1:port`, and `[::1]:port` where the machine has it.
+    pub fn localhost(port: u16) -> Self {
+        Self {
+            required: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+            optional: vec![SocketAddr::from(([0u16, 0, 0, 0, 0, 0, 0, 1], port))],
+            origin: None,
+        }
+    }
+}
+
+/// One entry of `[routes]`.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The key in the table; unique.
+    pub name: String,
+    /// Where the entry was written.
+    pub origin: Span,
+    /// Which requests it takes.
+    pub matches: Match,
+    /// What happens on the way, whatever the action.
+    pub filters: Filters,
+    /// What answers.
+    pub action: Action,
+}
+
+/// The conditions of a route; all of them must hold.
+#[derive(Debug, Clone)]
+pub struct Match {
+    /// Never empty: a route with only a path has [`HostMatch::AnyLocal`] alone, one with neither host nor path
+    /// has its default name.
+    pub hosts: Vec<HostMatch>,
+    /// A route without a path has `PathMatch::Prefix("/")`.
+    pub path: PathMatch,
+    /// Any of these, case-sensitive; empty means every method.
+    pub methods: Vec<String>,
+    /// All of these; the first field of a name counts.
+    pub headers: Vec<FieldMatch>,
+    /// All of these; the first parameter of a name counts, compared as the bytes that were sent.
+    pub query: Vec<FieldMatch>,
+}
+
+/// A host condition. Names are lowercase, without port and trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostMatch {
+    /// Exactly this name.
+    Exact(String),
+    /// `*.suffix`: one or more labels in front of the suffix held here, never the suffix itself.
+    Wildcard(String),
+    /// Every host that [`crate::head::is_local_name`] calls local.
+    AnyLocal,
+}
+
+/// A path condition, on the bytes as they were sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// A regular expression that must match the whole path; unanchored as written, the table anchors it.
+    Regex(String),
+    /// Whole elements from the start. Begins with `/` and, but for `/` itself, does not end with it.
+    Prefix(String),
+}
+
+/// A condition on a header field or a query parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FieldMatch {
+    /// Lowercase for a header; as written for a query parameter.
+    pub name: String,
+    /// What its value must be.
+    pub value: ValueMatch,
+}
+
+/// A condition on a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ValueMatch {
+    /// Exactly these bytes.
+    Equals(String),
+    /// A regular expression that must match the whole value.
+    Regex(String),
+}
+
+/// What a route changes on the way.
+#[derive(Debug, Clone, Default)]
+pub struct Filters {
+    /// Changes of the target and the authority; only with [`Action::Forward`] and [`Action::Files`].
+    pub rewrite: Option<Rewrite>,
+    /// Edits of the fields that go to the upstream.
+    pub request_headers: FieldEdits,
+    /// Edits of the fields that go to the client.
+    pub response_headers: FieldEdits,
+    /// Cross-origin answers.
+    pub cors: Option<Cors>,
+}
+
+/// `strip_prefix = true` and `rewrite = { path | prefix, host }`, resolved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// What happens to the path; the query stays as it is.
+    pub path: Option<PathRewrite>,
+    /// The authority sent to the upstream in the place of the client's.
+    pub host: Option<String>,
+}
+
+/// A change of the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathRewrite {
+    /// The whole path becomes this; begins with `/`.
+    Full(String),
+    /// The matched prefix becomes this; begins with `/`; `strip_prefix = true` is `/`.
+    /// As in the Gateway API `ReplacePrefixMatch`, the result has no doubled and no missing `/` at the seam.
+    Prefix(String),
+}
+
+/// `{ set, add, remove }`. Names are lowercase; none is a hop-by-hop or framing field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    /// Applied first.
+    pub remove: Vec<String>,
+    /// Replaces every field of the name.
+    pub set: Vec<(String, String)>,
+    /// Put behind the fields that are there.
+    pub add: Vec<(String, String)>,
+}
+
+/// The answers to a browser that asks on behalf of another origin (the Fetch standard, §3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// Who may ask.
+    pub origins: CorsOrigins,
+    /// `None` answers a preflight with the method that it asks for.
+    pub methods: Option<Vec<String>>,
+    /// `None` answers a preflight with the field names that it asks for.
+    pub headers: Option<Vec<String>>,
+    /// Which fields of the answer a script may read.
+    pub expose: Vec<String>,
+    /// Whether cookies may come along.
+    pub credentials: bool,
+    /// How long a browser may keep a preflight's answer.
+    pub max_age: Duration,
+}
+
+/// The origins that [`Cors`] lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// `cors = true`: every origin whose host is local.
+    Local,
+    /// `"*"`; the checker refuses it beside `credentials`.
+    Any,
+    /// Exactly these, such as `http://app.localhost:62893`.
+    Listed(Vec<String>),
+}
+
+/// What answers a request that a route takes.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `to`
+    Forward(Forward),
+    /// `redirect`
+    Redirect(Redirect),
+    /// `respond`
+    Respond(Respond),
+    /// `files`
+    Files(Files),
+}
+
+/// Send it to a program.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// At least one.
+    pub targets: Vec<Target>,
+    /// How one of several is chosen.
+    pub balance: Balance,
+    /// Asked now and then, if at all.
+    pub health: Option<Health>,
+    /// Until a connection stands; 2 s unless written.
+    pub connect_timeout: Duration,
+    /// Until the first byte of the answer; 300 s unless written (a paused debugger is normal here).
+    pub timeout: Duration,
+    /// How often a request may be repeated where RFC 9110 §9.2.2 allows it; 1 unless written.
+    pub retries: u8,
+}
+
+/// One place to send requests to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub address: Address,
+    /// Its share; 1 unless written, 0 sends nothing, at most 1,000.
+    pub weight: u16,
+    /// Where it was written.
+    pub origin: Span,
+}
+
+/// Where a target listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `8000`, `":8000"`, `"localhost:8000"`: this port on 127.0.0.1 and `[::1]`, whichever answers.
+    Loopback(u16),
+    /// `"127.0.0.1:8000"`: this address alone.
+    Ip(SocketAddr),
+    /// A name to look up when a connection is made.
+    Name {
+        /// Lowercase.
+        host: String,
+        /// Written, or 80.
+        port: u16,
+    },
+    /// `"unix:/run/app.sock"`; absolute.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Loopback(port) => write!(f, ":{port}"),
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How one of several targets is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// Whoever has the fewest requests in hand for its weight.
+    LeastRequests,
+    /// By lot, by weight.
+    Random,
+}
+
+/// `health = { path, interval, timeout }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Asked with GET; any status below 400 is well.
+    pub path: String,
+    /// Between two questions; 2 s unless written.
+    pub interval: Duration,
+    /// For one question; 1 s unless written.
+    pub timeout: Duration,
+}
+
+/// `redirect = { to, status }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// A path or a whole URL. With a `path` pattern, what follows the matched prefix is not appended.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308; 302 unless written.
+    pub status: u16,
+}
+
+/// `respond = { status, headers, body | json | file }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599; 200 unless written, 204 without any body.
+    pub status: u16,
+    /// Lowercase names.
+    pub headers: Vec<(String, String)>,
+    /// What it says.
+    pub body: RespondBody,
+}
+
+/// The body of an answer of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RespondBody {
+    /// Nothing.
+    Empty,
+    /// `text/plain; charset=utf-8` unless `headers` say otherwise.
+    Text(String),
+    /// Already serialized; `application/json` unless `headers` say otherwise.
+    Json(String),
+    /// Absolute; read when asked for, its type guessed from its name.
+    File(PathBuf),
+}
+
+/// `files = "dist"` with `fallback`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Absolute.
+    pub root: PathBuf,
+    /// Beneath `root`; answers with 200 where no file is found and the client wants a page.
+    pub fallback: Option<PathBuf>,
+}

@@ -1,0 +1,6 @@
+//! One stable localhost address in front of everything that runs on a developer's machine.
+
+pub mod config;
+pub mod diagnostic;
+pub mod drain;
+pub mod head;
