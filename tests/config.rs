@@ -5,7 +5,10 @@
 use std::{fs, path::Path};
 
 use portolan::{
-    config::load::{Loaded, from_str, inline, load, parse_listen},
+    config::{
+        Action, Address, HostMatch, Listen, PathMatch,
+        load::{Loaded, find, from_str, inline, load, parse_listen},
+    },
     diagnostic::render,
 };
 
@@ -14,8 +17,7 @@ const FOLDER: &str = "tests/config";
 /// Compares with the text at `path`, or writes it.
 fn golden(path: &Path, said: &str) -> Result<(), String> {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(path, said).expect("write");
-        return Ok(());
+        return fs::write(path, said).map_err(|fault| fault.to_string());
     }
     let wanted = fs::read_to_string(path).unwrap_or_default();
     if wanted == said { Ok(()) } else { Err(format!("{}\n--- wanted\n{wanted}--- said\n{said}", path.display())) }
@@ -122,10 +124,8 @@ fn relative_paths_are_seen_from_the_folder_of_the_file() {
     let path = folder.path().join("portolan.toml");
     fs::write(&path, "[routes]\na = \"unix:run/a.sock\"\n").expect("write");
     let config = load(&path).config.expect("a config");
-    let wanted = portolan::config::Address::Unix(folder.path().join("run/a.sock"));
-    assert!(
-        matches!(&config.routes[0].action, portolan::config::Action::Forward(forward) if forward.targets[0].address == wanted)
-    );
+    let wanted = Address::Unix(folder.path().join("run/a.sock"));
+    assert!(matches!(&config.routes[0].action, Action::Forward(forward) if forward.targets[0].address == wanted));
 }
 
 #[test]
@@ -140,4 +140,103 @@ fn ten_thousand_routes_are_checked_without_a_second_thought() {
     assert!(loaded.config.is_some());
     // Without optimisation, on a busy machine; what is quadratic takes minutes.
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_example_of_the_design_is_said_word_for_word() {
+    let text = "\n".repeat(6) + "[routes]\napi  = { path = \"/api\", tagret = \"api\", strip_prefix = true }\n";
+    let wanted = r#"error[unknown-key]: route `api` has no key `tagret`
+ --> portolan.toml:8:25
+  |
+8 | api  = { path = "/api", tagret = "api", strip_prefix = true }
+  |                         ^^^^^^ not a key of a route
+  |
+help: a key with a similar name exists
+  |
+8 - api  = { path = "/api", tagret = "api", strip_prefix = true }
+8 + api  = { path = "/api", to = "api", strip_prefix = true }
+"#;
+    let said = said(&from_str("portolan.toml", &text));
+    assert!(said.starts_with(wanted), "{said}");
+    assert_eq!(said[wanted.len()..].trim_end(), "  |");
+}
+
+#[test]
+fn words_of_a_command_line_become_routes() {
+    let words = ["5173", "/api/v1=8000", "docs.localhost=4000", "docs.localhost/x=unix:/run/a.sock", "*.b.localhost=1"];
+    let loaded = inline(&words.map(String::from));
+    let config = loaded.config.unwrap_or_else(|| panic!("{}", render(&loaded.diagnostics, false)));
+    let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["root", "api-v1", "docs", "docs-x", "b"]);
+    assert_eq!(config.routes[1].origin.location(), "<command line>:1:6");
+    assert_eq!(config.routes[1].matches.hosts, [HostMatch::AnyLocal]);
+    assert_eq!(config.routes[3].matches.path, PathMatch::Prefix("/x".into()));
+    assert_eq!(config.routes[4].matches.hosts, [HostMatch::Wildcard("b.localhost".into())]);
+    assert!(inline(&[]).config.is_some_and(|config| config.routes.is_empty()));
+}
+
+#[test]
+fn an_empty_file_is_a_table_without_routes() {
+    for text in ["", "\n", "\u{feff}", "# nothing\r\n"] {
+        let config = from_str("empty.toml", text).config.expect("a config");
+        assert!(config.routes.is_empty());
+        assert_eq!(config.listen, Listen::default());
+    }
+}
+
+#[test]
+fn the_nearest_file_is_found_on_the_way_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let deep = folder.path().join("a/b");
+    fs::create_dir_all(folder.path().join(".config")).expect("folders");
+    fs::create_dir_all(&deep).expect("folders");
+    let hidden = folder.path().join(".config/portolan.toml");
+    fs::write(&hidden, "").expect("write");
+    assert_eq!(find(&deep), Some(hidden));
+    let plain = folder.path().join("a/portolan.toml");
+    fs::write(&plain, "").expect("write");
+    assert_eq!(find(&deep), Some(plain));
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let text = "[routes]\na = 1\nb = { path = \"/b/\", to = 2 }\nc = { methods = [\"GET\"], to = 3 }";
+    let config = from_str("defaults.toml", text).config.expect("a config");
+    let [a, b, c] = &config.routes[..] else { panic!("three routes") };
+    assert_eq!(
+        (&a.matches.hosts[..], &a.matches.path),
+        (&[HostMatch::Exact("a.localhost".into())][..], &PathMatch::Prefix("/".into()))
+    );
+    assert_eq!((&b.matches.hosts[..], &b.matches.path), (&[HostMatch::AnyLocal][..], &PathMatch::Prefix("/b".into())));
+    assert_eq!(c.matches.hosts, [HostMatch::Exact("c.localhost".into())]);
+    let Action::Forward(forward) = &a.action else { panic!("a forward") };
+    assert_eq!((forward.connect_timeout.as_secs(), forward.timeout.as_secs(), forward.retries), (2, 300, 1));
+    assert_eq!(forward.targets[0].address, Address::Loopback(1));
+}
+
+#[test]
+fn exposure_takes_two_words() {
+    assert!(from_str("a", "listen = \"0.0.0.0:80\"").config.is_none());
+    let config = from_str("a", "listen = \"0.0.0.0:80\"\nexpose = true").config.expect("a config");
+    assert_eq!(config.listen.required, [([0, 0, 0, 0], 80).into()]);
+    assert!(parse_listen("127.0.0.1:0", "--listen").is_ok());
+    assert!(parse_listen("[::ffff:127.0.0.1]:80", "--listen").is_ok());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_at_all_ends_more_than_its_own_reading(
+        at in 0..9000_usize, length in 0..40_usize,
+        with in proptest::string::string_regex("[\\[\\]{}=\",.'#\n\r\\\\a-z0-9 \u{0}\u{1b}\u{feff}é]{0,12}").expect("a pattern"),
+    ) {
+        let mut text = fs::read_to_string("config/reference.toml").expect("the reference");
+        let start = text.floor_char_boundary(at.min(text.len()));
+        let end = text.ceil_char_boundary((start + length).min(text.len()));
+        text.replace_range(start..end, &with);
+        let loaded = from_str("mutated.toml", &text);
+        let refused = loaded.diagnostics.iter().any(portolan::diagnostic::Diagnostic::is_error);
+        proptest::prop_assert_eq!(loaded.config.is_none(), refused);
+        let shown = render(&loaded.diagnostics, false);
+        proptest::prop_assert!(!shown.contains('\u{1b}') && !shown.contains('\u{0}'));
+    }
 }

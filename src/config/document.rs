@@ -147,6 +147,24 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The content of a string, otherwise the words of the file.
+    pub fn text(&self) -> &str {
+        match &self.kind {
+            Kind::String(text) => text,
+            _ => self.span.text(),
+        }
+    }
+
+    /// `text` as it would stand in the place of this value: on a command line there are no quotes.
+    pub fn like_it(&self, text: &str) -> String {
+        match &self.kind {
+            Kind::String(bare) if self.span.text() == bare => text.to_owned(),
+            _ => quoted(text),
+        }
+    }
+}
+
 /// `text` as TOML would write it.
 pub fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
@@ -156,10 +174,14 @@ fn parse_one(source: &Arc<Source>) -> (Table, Vec<Diagnostic>) {
     let (root, errors) = DeTable::parse_recoverable(&source.text);
     let mut reader = Reader { source, problems: Vec::new() };
     let table = reader.table(root.get_ref(), MAX_DEPTH);
+    let mut last = None;
     for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
         let span = reader.span(error.span().unwrap_or(source.text.len()..source.text.len()));
-        let problem = syntax_problem(error.message(), span, &table);
-        reader.problems.push(problem);
+        // At one place only the first error is true, the others follow from it.
+        if last.replace(span.range.start) != Some(span.range.start) {
+            let problem = syntax_problem(error.message(), span, &table);
+            reader.problems.push(problem);
+        }
     }
     (table, reader.problems)
 }

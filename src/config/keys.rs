@@ -126,17 +126,39 @@ pub(crate) static ROOT: Keys = Keys {
     id: "root",
     of: "the file",
     keys: &[
-        key("listen", Either(&LISTEN_ONE, &List(&LISTEN_ONE)), "Where the proxy listens: \"localhost:PORT\" (127.0.0.1 and, where the machine has it, [::1]), an address with a port, a port, or a list of those. Default: \"localhost:62893\".")
-            .also(&["bind", "address", "port"]),
-        key("expose", Boolean, "Must be true to let `listen` name an address that other machines can reach. Default: false."),
-        key("project", Text("^[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?$"), "Makes default host names NAME.PROJECT.localhost. Default: none.")
-            .also(&["name"]),
-        key("routes", Named(&Either(&TARGET_SHORT, &Table(&ROUTE))), "Which requests go where, by name. A port or an address alone is served at http://NAME.localhost.")
-            .also(&["route", "sites", "hosts"]),
+        key(
+            "listen",
+            Either(&LISTEN_ONE, &List(&LISTEN_ONE)),
+            "Where the proxy listens: \"localhost:PORT\" (127.0.0.1 and, where the machine has it, \
+             [::1]), an address with a port, a port, or a list of those. Default: \
+             \"localhost:62893\".",
+        )
+        .also(&["bind", "address", "port"]),
+        key(
+            "expose",
+            Boolean,
+            "Must be true to let `listen` name an address that other machines can reach. Default: \
+             false.",
+        ),
+        key(
+            "project",
+            Text("^[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?$"),
+            "Makes default host names NAME.PROJECT.localhost. Default: none.",
+        )
+        .also(&["name"]),
+        key(
+            "routes",
+            Named(&Either(&TARGET_SHORT, &Table(&ROUTE))),
+            "Which requests go where, by name. A port or an address alone is served at \
+             http://NAME.localhost.",
+        )
+        .also(&["route", "sites", "hosts"]),
         key("services", Named(&Either(&COMMAND, &Table(&SERVICE))), "Programs to start and look after.")
             .also(&["service", "programs"])
             .not_yet("cannot start services yet"),
-        key("tcp", Named(&Table(&TCP)), "Raw streams on fixed ports.").also(&["streams"]).not_yet("cannot open raw TCP routes yet"),
+        key("tcp", Named(&Table(&TCP)), "Raw streams on fixed ports.")
+            .also(&["streams"])
+            .not_yet("cannot open raw TCP routes yet"),
     ],
     ..FREE
 };
@@ -146,34 +168,89 @@ pub(crate) static ROUTE: Keys = Keys {
     id: "route",
     of: "a route",
     keys: &[
-        key("host", Text(HOST), "The host to match: a name, or *.suffix for one or more labels before the suffix. Default: NAME.localhost where no path is written either, otherwise every local host name.")
-            .also(&["hostname", "domain", "server_name"]),
+        key(
+            "host",
+            Text(HOST),
+            "The host to match: a name, or *.suffix for one or more labels before the suffix. \
+             Default: NAME.localhost where no path is written either, otherwise every local host \
+             name.",
+        )
+        .also(&["hostname", "domain", "server_name"]),
         key("hosts", Texts(HOST, 1), "Several hosts; any of them matches.").also(&["domains"]),
-        key("path", PATH, "The path to match by whole elements: /abc takes /abc and /abc/d, never /abcd. The longest one wins. Default: /.")
-            .also(&["prefix", "path_prefix", "location"]),
+        key(
+            "path",
+            PATH,
+            "The path to match by whole elements: /abc takes /abc and /abc/d, never /abcd. The \
+             longest one wins. Default: /.",
+        )
+        .also(&["prefix", "path_prefix", "location"]),
         key("path_exact", PATH, "The whole path to match.").also(&["exact"]),
-        key("path_regex", SOME_TEXT, "A regular expression for the whole path, anchored at both ends.").also(&["regex"]),
-        key("methods", Texts(TOKEN, 1), "Methods to match; GET does not match HEAD. Default: every method.").also(&["method"]),
-        key("headers", Named(&FIELD_CONDITION), "Header fields that must have this value, or match { regex = \"..\" } as a whole.").also(&["header"]),
-        key("query", Named(&FIELD_CONDITION), "Query parameters that must have this value, or match { regex = \"..\" } as a whole.").also(&["params"]),
-        key("to", Either(&TARGET_ONE, &List(&TARGET_ONE)), "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", or a list of those, with weights as { to = .., weight = n }.")
-            .also(&["target", "upstream", "backend", "proxy", "port", "url", "address", "service", "proxy_pass"]),
-        key("balance", Word(&["round_robin", "least_requests", "random"]), "How one of several targets is chosen. Default: \"round_robin\"."),
-        key("health", Table(&HEALTH), "How a target is asked whether it is well. Default: never asked.").also(&["health_check", "healthcheck"]),
-        key("strip_prefix", Boolean, "Takes `path` off before the request is sent on. Default: false.").also(&["strip", "strip_path"]),
+        key("path_regex", SOME_TEXT, "A regular expression for the whole path, anchored at both ends.")
+            .also(&["regex"]),
+        key("methods", Texts(TOKEN, 1), "Methods to match; GET does not match HEAD. Default: every method.")
+            .also(&["method"]),
+        key(
+            "headers",
+            Named(&FIELD_CONDITION),
+            "Header fields that must have this value, or match { regex = \"..\" } as a whole.",
+        )
+        .also(&["header"]),
+        key(
+            "query",
+            Named(&FIELD_CONDITION),
+            "Query parameters that must have this value, or match { regex = \"..\" } as a whole.",
+        )
+        .also(&["params"]),
+        key(
+            "to",
+            Either(&TARGET_ONE, &List(&TARGET_ONE)),
+            "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", or a \
+             list of those, with weights as { to = .., weight = n }.",
+        )
+        .also(&["target", "upstream", "backend", "proxy", "port", "url", "address", "service", "proxy_pass"]),
+        key(
+            "balance",
+            Word(&["round_robin", "least_requests", "random"]),
+            "How one of several targets is chosen. Default: \"round_robin\".",
+        ),
+        key("health", Table(&HEALTH), "How a target is asked whether it is well. Default: never asked.")
+            .also(&["health_check", "healthcheck"]),
+        key("strip_prefix", Boolean, "Takes `path` off before the request is sent on. Default: false.")
+            .also(&["strip", "strip_path"]),
         key("rewrite", Table(&REWRITE), "Changes the path or the host that the target sees."),
         key("request_headers", Table(&EDITS), "Edits of the header fields that the target sees."),
         key("response_headers", Table(&EDITS), "Edits of the header fields that the client sees."),
-        key("redirect", Either(&Text(r"^(/|https?://)[!-~]*$"), &Table(&REDIRECT)), "Answers with a redirect to this path or URL; the status is 302.").also(&["return"]),
-        key("respond", Either(&ANY_TEXT, &Table(&RESPOND)), "Answers with this text, or as the table says.").also(&["response", "reply", "mock", "body"]),
-        key("files", SOME_TEXT, "Serves the files in this folder, which is relative to this file.").also(&["root", "static", "folder", "dir"]),
-        key("fallback", SOME_TEXT, "A file of that folder, for paths without one where the client wants a page. Default: none.").also(&["index"]),
-        key("cors", Either(&Boolean, &Table(&CORS)), "Answers browsers that ask on behalf of another origin; true lets every local origin in. Default: false."),
+        key(
+            "redirect",
+            Either(&Text(r"^(/|https?://)[!-~]*$"), &Table(&REDIRECT)),
+            "Answers with a redirect to this path or URL; the status is 302.",
+        )
+        .also(&["return"]),
+        key("respond", Either(&ANY_TEXT, &Table(&RESPOND)), "Answers with this text, or as the table says.")
+            .also(&["response", "reply", "mock", "body"]),
+        key("files", SOME_TEXT, "Serves the files in this folder, which is relative to this file.")
+            .also(&["root", "static", "folder", "dir"]),
+        key(
+            "fallback",
+            SOME_TEXT,
+            "A file of that folder, for paths without one where the client wants a page. Default: \
+             none.",
+        )
+        .also(&["index"]),
+        key(
+            "cors",
+            Either(&Boolean, &Table(&CORS)),
+            "Answers browsers that ask on behalf of another origin; true lets every local origin in. \
+             Default: false.",
+        ),
         key("timeout", DURATION, "Until the first byte of the answer. Default: \"5m\"."),
         key("connect_timeout", DURATION, "Until a connection stands. Default: \"2s\"."),
-        key("retries", Integer(0, 10), "How often a request may be repeated where HTTP allows it. Default: 1.").also(&["retry"]),
-        key("insecure", Boolean, "Accepts any certificate of an https:// target.").not_yet("cannot speak TLS to a target yet"),
-        key("hold", DURATION, "Keeps requests waiting this long while the target restarts.").not_yet("cannot hold requests yet"),
+        key("retries", Integer(0, 10), "How often a request may be repeated where HTTP allows it. Default: 1.")
+            .also(&["retry"]),
+        key("insecure", Boolean, "Accepts any certificate of an https:// target.")
+            .not_yet("cannot speak TLS to a target yet"),
+        key("hold", DURATION, "Keeps requests waiting this long while the target restarts.")
+            .not_yet("cannot hold requests yet"),
         key("mirror", TARGET_SHORT, "Sends a copy of each request there.").not_yet("cannot mirror requests yet"),
         key("fault", Table(&FAULT), "Injects delays and failures that repeat.").not_yet("cannot inject faults yet"),
     ],
@@ -219,7 +296,7 @@ pub(crate) static TARGET: Keys = Keys {
             .not_yet("cannot follow a process yet"),
         key("container", SOME_TEXT, "A container whose published port is followed.")
             .not_yet("cannot follow a container yet"),
-        key("port", PORT, "The port inside of the container.").not_yet("cannot follow a container yet"),
+        key("port", PORT, "The port inside of the container."),
     ],
     exactly_one: &["to", "process", "dir", "pid_file", "container"],
     only_with: &[("port", &["container"])],

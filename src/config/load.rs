@@ -75,15 +75,15 @@ pub fn from_str(name: &str, text: &str) -> Loaded {
 /// Reads the routes of a command line: `/=5173 /api=8000 docs.localhost=4000`, and `5173` for `/=5173`.
 ///
 /// They become the same entries that a file would have, so the same checks speak about them.
-pub fn inline(routes: &[String]) -> Loaded {
-    let source = Arc::new(Source { name: COMMAND_LINE.into(), path: None, text: routes.join(" ") });
+pub fn inline(words: &[String]) -> Loaded {
+    let source = Arc::new(Source { name: COMMAND_LINE.into(), path: None, text: words.join(" ") });
     let mut taken = std::collections::HashSet::new();
     let mut at = 0;
-    let mut entries = Vec::with_capacity(routes.len());
-    for route in routes {
-        let words = Words { source: &source, start: at, text: route };
-        entries.push(words.entry(&mut taken));
-        at += route.len() + 1;
+    let mut entries = Vec::with_capacity(words.len());
+    for text in words {
+        let word = Word { source: &source, start: at, text };
+        entries.push(word.entry(&mut taken));
+        at += text.len() + 1;
     }
     let whole = Span { source: Arc::clone(&source), range: 0..source.text.len() };
     let routes = Entry {
@@ -92,7 +92,14 @@ pub fn inline(routes: &[String]) -> Loaded {
         value: Value { span: whole, kind: Kind::Table(Table { entries }) },
     };
     let document = Document { sources: vec![source], root: Table { entries: vec![routes] }, syntax: Vec::new() };
-    Loaded::from_document(&document, Vec::new())
+    let mut loaded = Loaded::from_document(&document, Vec::new());
+    for problem in loaded.diagnostics.iter_mut().filter(|problem| problem.code == "unknown-target") {
+        let word = problem.at.as_ref().map(|(span, _)| span.text().to_owned()).unwrap_or_default();
+        if words.contains(&word) {
+            problem.helps = vec![format!("write where it leads to, as in `{word}=8000`")];
+        }
+    }
+    loaded
 }
 
 /// Reads an address to listen on; `name` says where it came from, such as `--listen`.
@@ -125,7 +132,11 @@ fn read(path: &Path) -> Result<Arc<Source>, Box<Diagnostic>> {
         let problem = Diagnostic::error("file-too-large", format!("{name} is larger than {MAX_FILE_BYTES} bytes"));
         return Err(Box::new(problem.help("a table of ten thousand routes fits; is this the right file?")));
     }
-    let text = String::from_utf8(bytes).map_err(|fault| Box::new(not_utf8(&name, &fault)))?;
+    let mut text = String::from_utf8(bytes).map_err(|fault| Box::new(not_utf8(&name, &fault)))?;
+    // No editor shows a byte order mark, so no column should count it.
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
     Ok(Arc::new(Source { name, path: Some(path.to_owned()), text }))
 }
 
@@ -161,13 +172,13 @@ fn display_name(path: &Path) -> String {
 }
 
 /// One `PATTERN=TARGET` and where it stands among the others.
-struct Words<'a> {
+struct Word<'a> {
     source: &'a Arc<Source>,
     start: usize,
     text: &'a str,
 }
 
-impl Words<'_> {
+impl Word<'_> {
     fn entry(&self, taken: &mut std::collections::HashSet<String>) -> Entry {
         let (pattern, target, target_at) = match self.text.split_once('=') {
             Some((pattern, target)) => (pattern, target, pattern.len() + 1),

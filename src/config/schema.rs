@@ -213,7 +213,15 @@ mod tests {
     #[test]
     fn what_has_the_wrong_shape_neither_takes() {
         for text in include_str!("../../tests/config/shapes/bad.txt").lines().filter(|line| !line.is_empty()) {
-            let text = if text.starts_with('!') { text[1..].to_owned() } else { format!("[routes]\nx = {text}") };
+            let text = text.strip_prefix('!').map_or_else(
+                || {
+                    format!(
+                        "[routes]
+x = {text}"
+                    )
+                },
+                str::to_owned,
+            );
             assert!(from_str("bad.toml", &text).config.is_none(), "the checker takes\n{text}");
             assert!(!agrees(&text), "the schema takes\n{text}");
         }

@@ -176,7 +176,7 @@ fn location(value: &Value, name: &str, problems: &mut Problems) -> Option<String
     } else {
         return Some(text.to_owned());
     };
-    problems.bad("bad-value", value, format!("`{name}` is no place to redirect to"), label);
+    problems.bad("bad-value", value, format!("`{text}` is no place to redirect to"), label);
     None
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::{
         Cors, CorsOrigins, FieldEdits, Filters, PathRewrite, Rewrite,
-        document::{Entry, Kind, Value, quoted},
+        document::{Entry, Kind, Value},
         keys,
     },
     diagnostic::{Diagnostic, Span},
@@ -41,10 +41,10 @@ pub(super) fn check(section: &Section<'_>, problems: &mut Problems) -> Option<Fi
 
 /// The outer `None` is a problem, the inner one no rewrite.
 fn rewrite(section: &Section<'_>, problems: &mut Problems) -> Option<Option<Rewrite>> {
-    let strip = match section.entry("strip_prefix") {
-        Some(entry) => problems.boolean(&entry.value, "strip_prefix")?.then_some(entry),
-        None => None,
-    };
+    let strip = section.entry("strip_prefix").filter(|entry| {
+        // No boolean at all counts as one that is set: the problem has been told.
+        problems.boolean(&entry.value, "strip_prefix").unwrap_or(true)
+    });
     let stripped = || Rewrite { path: Some(PathRewrite::Prefix("/".into())), host: None };
     let Some(value) = section.get("rewrite") else { return Some(strip.map(|_| stripped())) };
     let table = problems.table(value, "rewrite")?;
@@ -128,7 +128,7 @@ pub(super) fn fields(value: &Value, name: &str, problems: &mut Problems) -> Opti
             && !seen.insert(field.clone())
         {
             let problem = Diagnostic::error("duplicate-key", format!("the field `{field}` is set twice"));
-            problems.push(problem.at(entry.span.clone(), "names of fields differ not by case"));
+            problems.push(problem.at(entry.span.clone(), "the case of a field name does not matter"));
         }
         let text = field_value(&entry.value, &entry.name, problems);
         fields.push(field.zip(text));
@@ -166,17 +166,10 @@ fn entry_name(entry: &Entry, problems: &mut Problems) -> Option<String> {
 }
 
 fn field_names(value: &Value, name: &str, problems: &mut Problems) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    for (text, item) in problems.strings(value, name)? {
-        if is_token(text) {
-            names.push(editable(text, &item.span, problems));
-        } else {
-            let message = format!("`{text}` is not the name of a header field");
-            problems.bad("bad-header", item, message, "letters, digits and hyphens");
-            names.push(None);
-        }
-    }
-    names.into_iter().collect()
+    let items = problems.strings(value, name)?;
+    let names =
+        items.into_iter().map(|(text, item)| editable(&field_name(text, item, problems)?, &item.span, problems));
+    names.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The name in lowercase, unless a route must keep its hands off it.
@@ -232,23 +225,26 @@ fn cors(value: &Value, problems: &mut Problems) -> Option<Option<Cors>> {
     };
     let section = Section::open(table, "`cors`", &value.span, &keys::CORS, problems);
     let before = problems.count();
-    if let Some(value) = section.get("origins") {
-        cors.origins = origins(value, problems)?;
+    if let Some(origins) = section.get("origins").and_then(|value| origins(value, problems)) {
+        cors.origins = origins;
     }
     if let Some(value) = section.get("methods") {
         cors.methods = problems.methods(value, "methods");
     }
     if let Some(value) = section.get("headers") {
-        cors.headers = problems.some_strings(value, "headers").and_then(|_| plain_names(value, "headers", problems));
+        cors.headers = plain_names(value, "headers", problems);
+        if cors.headers.as_ref().is_some_and(Vec::is_empty) {
+            problems.bad("bad-value", value, "`headers` must not be empty".into(), "nothing is listed here");
+        }
     }
     if let Some(value) = section.get("expose") {
-        cors.expose = plain_names(value, "expose", problems)?;
+        cors.expose = plain_names(value, "expose", problems).unwrap_or_default();
     }
     if let Some(value) = section.get("credentials") {
-        cors.credentials = problems.boolean(value, "credentials")?;
+        cors.credentials = problems.boolean(value, "credentials").unwrap_or_default();
     }
-    if let Some(value) = section.get("max_age") {
-        cors.max_age = problems.duration(value, "max_age")?;
+    if let Some(max_age) = section.get("max_age").and_then(|value| problems.duration(value, "max_age")) {
+        cors.max_age = max_age;
     }
     if let (true, CorsOrigins::Any, Some(entry)) = (cors.credentials, &cors.origins, section.entry("credentials")) {
         problems.push(any_with_credentials(entry, &section));
@@ -268,16 +264,18 @@ fn any_with_credentials(entry: &Entry, section: &Section<'_>) -> Diagnostic {
 }
 
 fn plain_names(value: &Value, name: &str, problems: &mut Problems) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    for (text, item) in problems.strings(value, name)? {
-        if !is_token(text) {
-            let message = format!("`{text}` is not the name of a header field");
-            problems.bad("bad-header", item, message, "letters, digits and hyphens");
-            return None;
-        }
-        names.push(text.to_ascii_lowercase());
+    let names: Vec<_> =
+        problems.strings(value, name)?.into_iter().map(|(text, item)| field_name(text, item, problems)).collect();
+    names.into_iter().collect()
+}
+
+fn field_name(text: &str, item: &Value, problems: &mut Problems) -> Option<String> {
+    if !is_token(text) {
+        let message = format!("`{text}` is not the name of a header field");
+        problems.bad("bad-header", item, message, "letters, digits and hyphens");
+        return None;
     }
-    Some(names)
+    Some(text.to_ascii_lowercase())
 }
 
 fn origins(value: &Value, problems: &mut Problems) -> Option<CorsOrigins> {
@@ -311,7 +309,7 @@ fn origin(text: &str, value: &Value, problems: &mut Problems) -> Option<String> 
             .at(value.span.clone(), "scheme, host and port, as in http://app.localhost:62893");
         let shorter = text.strip_suffix('/').filter(|rest| rest.matches('/').count() == 2);
         problems.push(match shorter {
-            Some(shorter) => problem.patch("an origin has no path", value.span.clone(), quoted(shorter)),
+            Some(shorter) => problem.patch("an origin has no path", value.span.clone(), value.like_it(shorter)),
             None => problem,
         });
     }

@@ -6,21 +6,20 @@ use super::Problems;
 use crate::{
     config::{
         Listen,
-        document::{Kind, Table, Value, quoted},
+        document::{Kind, Table, Value},
     },
     diagnostic::{Diagnostic, Span},
 };
 
 /// `listen` and `expose` of the file; `None` when a problem was told.
 pub(super) fn check(root: &Table, problems: &mut Problems) -> Option<Listen> {
-    let expose = match root.get("expose") {
-        Some(value) => problems.boolean(value, "expose")?,
-        None => false,
-    };
-    match root.get("listen") {
-        Some(value) => addresses(value, expose, problems),
+    let expose = root.get("expose").map(|value| problems.boolean(value, "expose"));
+    let listen = match root.get("listen") {
+        // Where `expose` is no boolean, that is the problem to mend first.
+        Some(value) => addresses(value, expose.unwrap_or(Some(false)).unwrap_or(true), problems),
         None => Some(Listen::default()),
-    }
+    };
+    expose.unwrap_or(Some(false)).and(listen)
 }
 
 /// One place to listen on, or a list of them.
@@ -91,10 +90,10 @@ fn place(value: &Value, problems: &mut Problems) -> Option<Listen> {
             return None;
         }
     };
-    let problem = Diagnostic::error("bad-listen", format!("cannot listen on {}", value.span.text()))
+    let problem = Diagnostic::error("bad-listen", format!("cannot listen on `{}`", value.text()))
         .at(value.span.clone(), fault.label);
     problems.push(match fault.instead {
-        Some(instead) => problem.patch("what was probably meant", value.span.clone(), quoted(&instead)),
+        Some(instead) => problem.patch("what was probably meant", value.span.clone(), value.like_it(&instead)),
         None => problem.help("write \"localhost:62893\", \"127.0.0.1:62893\" or a port"),
     });
     None
@@ -107,6 +106,9 @@ struct Fault {
 
 fn parse_place(text: &str) -> Result<Listen, Fault> {
     let fault = |label, instead| Err(Fault { label, instead });
+    if text.is_empty() {
+        return fault("nothing is written here", None);
+    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Listen { required: vec![address], optional: Vec::new(), origin: None });
     }

@@ -39,8 +39,8 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 /// More would only scroll by; a file of a megabyte could have a hundred thousand.
 const MAX_PROBLEMS: usize = 1000;
 
-/// Codes that tell of something missing. Behind a syntax error it may only have been lost on the way.
-const ABSENCES: [&str; 4] = ["missing-key", "unknown-target", "unknown-service", "conflict"];
+/// Codes that tell of something missing. Beside a syntax error it may only have been lost on the way.
+const ABSENCES: [&str; 5] = ["missing-key", "unknown-target", "unknown-service", "conflict", "duplicate-route"];
 
 /// Checks everything. A config is there exactly if no problem is an error.
 pub fn check(document: &Document) -> (Option<Config>, Vec<Diagnostic>) {
@@ -72,7 +72,7 @@ fn root(root: &Table, problems: &mut Problems) -> Option<Config> {
     let project = root.get("project").and_then(|value| project(value, problems));
     let around = routes::Surroundings { project, services: services::check(root, problems) };
     let routes = routes::check(root, &around, problems);
-    services::tcp(root, &around.services, problems);
+    services::tcp(root, &around.services, listen.as_ref(), problems);
     whole::tell_duplicates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);

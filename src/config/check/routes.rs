@@ -45,13 +45,17 @@ fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> O
 
 /// The name goes into log lines and into a header field as it is.
 fn check_name(entry: &Entry, problems: &mut Problems) -> bool {
-    const LONGEST: usize = 100;
-    let fine = (1..=LONGEST).contains(&entry.name.len()) && entry.name.bytes().all(|byte| byte.is_ascii_graphic());
+    let fine = is_name(&entry.name);
     if !fine {
         let problem = Diagnostic::error("bad-name", format!("`{}` cannot be the name of a route", entry.name));
         problems.push(problem.at(entry.span.clone(), "1 to 100 visible ASCII characters, without blanks"));
     }
     fine
+}
+
+fn is_name(name: &str) -> bool {
+    const LONGEST: usize = 100;
+    (1..=LONGEST).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `docs = 4000`
@@ -136,13 +140,14 @@ fn hosts(
     }
     if let Some(value) = section.get("hosts") {
         let mut hosts = Vec::new();
+        let mut fine = true;
         for (_, item) in problems.some_strings(value, "hosts")? {
-            let host = problems.host(item, "hosts")?;
-            if !hosts.contains(&host) {
-                hosts.push(host);
+            match problems.host(item, "hosts") {
+                Some(host) if !hosts.contains(&host) => hosts.push(host),
+                host => fine &= host.is_some(),
             }
         }
-        return Some(hosts);
+        return fine.then_some(hosts);
     }
     if ["path", "path_exact", "path_regex"].iter().any(|key| section.get(key).is_some()) {
         return Some(vec![HostMatch::AnyLocal]);
@@ -152,6 +157,9 @@ fn hosts(
 
 /// `NAME.localhost`, or `NAME.PROJECT.localhost`.
 fn default_host(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> Option<HostMatch> {
+    if !is_name(&entry.name) {
+        return None;
+    }
     if !is_label(&entry.name) {
         problems.push(
             Diagnostic::error("bad-name", format!("route `{0}` cannot be served at {0}.localhost", entry.name))

@@ -26,7 +26,7 @@ impl<'d> Section<'d> {
                 }
                 Some(key) => {
                     if let Some(what) = key.not_yet {
-                        problems.push(not_yet_key(entry, what));
+                        problems.push(not_yet_key(entry, what, keys));
                     }
                 }
             }
@@ -34,6 +34,7 @@ impl<'d> Section<'d> {
         tell_exclusions(table, owner, keys, problems);
         // A key that is misspelt is not missed a second time under its right name.
         if complete {
+            tell_lonely(table, owner, keys, problems);
             tell_missing(table, owner, at, keys, problems);
         }
         Self { table }
@@ -53,13 +54,16 @@ impl<'d> Section<'d> {
 /// Sections are told of as a whole, with what to do instead; see `services`.
 const WHOLE_SECTIONS: [&str; 2] = ["services", "tcp"];
 
-fn not_yet_key(entry: &Entry, what: &str) -> Diagnostic {
+fn not_yet_key(entry: &Entry, what: &str, keys: &Keys) -> Diagnostic {
     if WHOLE_SECTIONS.contains(&entry.name.as_str()) {
         return super::services::not_yet_section(entry, what);
     }
     Diagnostic::error("not-yet", format!("`{}` is not in this version: portolan {what}", entry.name))
         .at(entry.span.clone(), "not yet")
-        .help(format!("leave `{}` out for now", entry.name))
+        .help(match keys.id {
+            "target" => "write the port of the program, such as 8000".into(),
+            _ => format!("leave `{}` out for now", entry.name),
+        })
 }
 
 fn unknown_key(entry: &Entry, owner: &str, keys: &Keys) -> Diagnostic {
@@ -91,6 +95,9 @@ fn tell_exclusions(table: &Table, owner: &str, keys: &Keys, problems: &mut Probl
             );
         }
     }
+}
+
+fn tell_lonely(table: &Table, owner: &str, keys: &Keys, problems: &mut Problems) {
     for (name, needed) in keys.only_with {
         if let Some(entry) = table.entry(name)
             && !needed.iter().any(|needed| table.get(needed).is_some())
@@ -178,7 +185,12 @@ fn distance(a: &str, b: &str) -> usize {
 impl Problems {
     /// Tells that `value` should be something else.
     pub(super) fn wrong_type(&mut self, value: &Value, name: &str, wanted: &str) {
-        let problem = Diagnostic::error("wrong-type", format!("`{name}` must be {wanted}"))
+        self.no_such_type(value, &format!("`{name}`"), wanted);
+    }
+
+    /// As [`Self::wrong_type`], for what has no name of its own.
+    pub(super) fn no_such_type(&mut self, value: &Value, what: &str, wanted: &str) {
+        let problem = Diagnostic::error("wrong-type", format!("{what} must be {wanted}"))
             .at(value.span.clone(), format!("this is {}", value.describe()));
         self.push(match (&value.kind, wanted) {
             (Kind::Integer(_) | Kind::Float(_) | Kind::Boolean(_), "a string") => {
@@ -224,7 +236,16 @@ impl Problems {
             self.wrong_type(value, name, "a list of strings");
             return None;
         };
-        items.iter().map(|item| self.string(item, name).map(|text| (text, item))).collect()
+        let texts: Vec<_> = items.iter().map(|item| Some((self.item(item, name)?, item))).collect();
+        texts.into_iter().collect()
+    }
+
+    fn item<'d>(&mut self, item: &'d Value, name: &str) -> Option<&'d str> {
+        let Kind::String(text) = &item.kind else {
+            self.no_such_type(item, &format!("each of `{name}`"), "a string");
+            return None;
+        };
+        Some(text)
     }
 
     /// A list that must not be empty.

@@ -1,6 +1,9 @@
 //! `[services]` and `[tcp]`: checked in full, then refused, as this version starts no program and opens no raw port.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
 
 use super::{
     Problems, listen,
@@ -10,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{
+        Listen,
         document::{Entry, Kind, Table, Value},
         keys,
     },
@@ -133,7 +137,7 @@ impl<'d> Services<'d> {
                 let place = place.rsplit_once(':').map_or(place.as_str(), |(line, _)| line).to_owned();
                 problem.help(format!("a service `{name}` is defined at {place}; write \"{name}\""))
             }
-            None => problem.help("write the port of the program, as in `to = 8000`"),
+            None => problem.help("write the port of the program, such as 8000"),
         }
     }
 
@@ -203,9 +207,9 @@ impl<'d> Services<'d> {
 }
 
 /// Checks `[tcp]`.
-pub(super) fn tcp(root: &Table, services: &Services<'_>, problems: &mut Problems) {
+pub(super) fn tcp(root: &Table, services: &Services<'_>, own: Option<&Listen>, problems: &mut Problems) {
     let Some(table) = root.get("tcp").and_then(|value| problems.table(value, "tcp")) else { return };
-    let mut taken = HashMap::new();
+    let mut taken: HashMap<SocketAddr, &Entry> = HashMap::new();
     for entry in &table.entries {
         let Some(fields) = problems.table(&entry.value, &entry.name) else { continue };
         let owner = format!("TCP route `{}`", entry.name);
@@ -215,9 +219,14 @@ pub(super) fn tcp(root: &Table, services: &Services<'_>, problems: &mut Problems
         }
         let listen = section.get("listen").and_then(|value| listen::addresses(value, false, problems));
         for address in listen.into_iter().flat_map(|listen| listen.required) {
-            if let Some(first) = taken.insert(address, &entry.name) {
-                let message = format!("TCP routes `{first}` and `{}` listen on the same address", entry.name);
+            if own.is_some_and(|own| own.required.contains(&address)) {
+                let message = format!("TCP route `{}` listens where the proxy itself listens", entry.name);
                 problems.push(Diagnostic::error("conflict", message).at(entry.span.clone(), address.to_string()));
+            }
+            if let Some(first) = taken.insert(address, entry) {
+                let message = format!("TCP routes `{}` and `{}` listen on the same address", first.name, entry.name);
+                let problem = Diagnostic::error("conflict", message).at(entry.span.clone(), address.to_string());
+                problems.push(problem.related(first.span.clone(), "first here"));
             }
         }
     }

@@ -42,13 +42,10 @@ pub(super) fn target(value: &Value, services: &Services<'_>, problems: &mut Prob
     };
     let section = Section::open(table, "the target", &value.span, &keys::TARGET, problems);
     tell_finders(table, &section, problems);
-    let weight = match section.get("weight") {
-        Some(weight) => u16::try_from(problems.integer(weight, "weight", 0, 1000)?).ok()?,
-        None => 1,
-    };
+    let weight = section.get("weight").map(|weight| problems.integer(weight, "weight", 0, 1000));
     let to = section.get("to")?;
     let address = address(to, services, problems)?;
-    Some(Target { address, weight, origin: to.span.clone() })
+    Some(Target { address, weight: u16::try_from(weight.unwrap_or(Some(1))?).ok()?, origin: to.span.clone() })
 }
 
 /// `{ process = .. }` and its like are refused as a whole by [`Section::open`]; here only their values are looked at.
@@ -75,7 +72,7 @@ pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Pro
         },
         Kind::String(text) => text,
         _ => {
-            problems.wrong_type(value, "to", "a port or an address");
+            problems.no_such_type(value, "a target", "a port or an address");
             return None;
         }
     };
@@ -143,7 +140,7 @@ impl Fault {
             .at(value.span.clone(), self.label);
         problem.helps.extend(self.help);
         match self.instead {
-            Some(instead) => problem.patch("what was probably meant", value.span.clone(), quoted(&instead)),
+            Some(instead) => problem.patch("what was probably meant", value.span.clone(), value.like_it(&instead)),
             None => problem,
         }
     }

@@ -69,7 +69,9 @@ impl Problems {
                 let problem = Diagnostic::error("bad-host", format!("`{text}` is not a host to match"))
                     .at(value.span.clone(), fault.label);
                 self.push(match fault.instead {
-                    Some(instead) => problem.patch("what was probably meant", value.span.clone(), quoted(&instead)),
+                    Some(instead) => {
+                        problem.patch("what was probably meant", value.span.clone(), value.like_it(&instead))
+                    }
                     None => problem,
                 });
                 None
@@ -87,7 +89,7 @@ impl Problems {
             None if !text.starts_with('/') => {
                 let problem = Diagnostic::error("bad-path", format!("`{name}` must begin with /"));
                 let problem = problem.at(value.span.clone(), "no / in front");
-                self.push(problem.patch("with it", value.span.clone(), quoted(&format!("/{text}"))));
+                self.push(problem.patch("with it", value.span.clone(), value.like_it(&format!("/{text}"))));
                 return None;
             }
             None => return Some(text),
@@ -114,6 +116,7 @@ impl Problems {
     /// A table of conditions on fields or parameters: equal, or `{ regex = ".." }`.
     pub(super) fn conditions(&mut self, value: &Value, name: &str) -> Option<Vec<FieldMatch>> {
         let table = self.table(value, name)?;
+        let before = self.count();
         let mut found: Vec<FieldMatch> = Vec::with_capacity(table.entries.len());
         for entry in &table.entries {
             let field = if name == "headers" { entry.name.to_ascii_lowercase() } else { entry.name.clone() };
@@ -125,7 +128,7 @@ impl Problems {
             }
             if found.iter().any(|other| other.name == field) {
                 let problem = Diagnostic::error("duplicate-key", format!("`{field}` is asked for twice"));
-                self.push(problem.at(entry.span.clone(), "names of fields differ not by case"));
+                self.push(problem.at(entry.span.clone(), "the case of a field name does not matter"));
             }
             let value = match &entry.value.kind {
                 Kind::Table(table) => {
@@ -140,17 +143,20 @@ impl Problems {
             };
             found.extend(value.map(|value| FieldMatch { name: field, value }));
         }
-        Some(found)
+        // With a condition left out the route would seem to be another one.
+        (self.count() == before).then_some(found)
     }
 
     /// Method names; those of RFC 9110 in capitals.
     pub(super) fn methods(&mut self, value: &Value, name: &str) -> Option<Vec<String>> {
         const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+        let items = self.some_strings(value, name)?;
+        let before = self.count();
         let mut methods: Vec<String> = Vec::new();
-        for (text, item) in self.some_strings(value, name)? {
+        for (text, item) in items {
             let upper = text.to_ascii_uppercase();
             if !is_token(text) {
-                self.bad("bad-method", item, format!("`{text}` is not a method"), "no token");
+                self.bad("bad-method", item, format!("`{text}` is not a method"), "a method is one word");
             } else if text != upper && KNOWN.contains(&upper.as_str()) {
                 self.push(
                     Diagnostic::error("bad-method", format!("the method `{text}` would never match"))
@@ -161,7 +167,7 @@ impl Problems {
                 methods.push(text.to_owned());
             }
         }
-        Some(methods)
+        (self.count() == before).then_some(methods)
     }
 
     /// A folder or file, relative to the file that names it.
