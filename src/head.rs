@@ -12,10 +12,13 @@ pub trait Fields {
     fn first(&self, name: &str) -> Option<&[u8]>;
 }
 
-/// No fields at all: what `explain` asks with when none were given.
-impl Fields for [(String, String)] {
+/// Fields written down one by one: what `explain` is asked with.
+#[derive(Debug, Default)]
+pub struct FieldList(pub Vec<(String, String)>);
+
+impl Fields for FieldList {
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+        self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
     }
 }
 
@@ -48,12 +51,18 @@ pub struct Host {
     port: Option<u16>,
 }
 
+/// The longest name that DNS can carry, in characters (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
+
 /// Why a Host value is refused; the answer is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// Nothing before the port.
     #[error("the host is empty")]
     Empty,
+    /// Longer than any name in DNS.
+    #[error("the host is longer than 253 characters")]
+    Length,
     /// A byte that no host has: userinfo, path, comma, space, control or non-ASCII bytes.
     #[error("the host holds a character that no host name has")]
     Character,
@@ -86,6 +95,9 @@ impl Host {
             let name = name.strip_suffix('.').unwrap_or(name);
             if name.is_empty() {
                 return Err(HostError::Empty);
+            }
+            if name.len() > MAX_NAME {
+                return Err(HostError::Length);
             }
             // RFC 3986 reg-name without percent-encoding and sub-delims: what resolvers and browsers send.
             if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
