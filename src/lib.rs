@@ -4,3 +4,4 @@ pub mod config;
 pub mod diagnostic;
 pub mod drain;
 pub mod head;
+pub mod respond;
