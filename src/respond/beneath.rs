@@ -41,8 +41,6 @@ const LEADS_OUT: &str = "leads out of the folder";
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use std::os::fd::OwnedFd;
-
     use rustix::{
         fs::{Mode, OFlags, ResolveFlags, openat2},
         io::Errno,
@@ -71,9 +69,8 @@ mod imp {
         let folder = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let once = || openat2(&folder, path, flags | OFlags::CLOEXEC, Mode::empty(), within);
-        let raced = |opened: &rustix::io::Result<OwnedFd>| matches!(opened, Err(Errno::AGAIN));
-        let tries = std::iter::repeat_with(once).take(TRIES);
-        tries.skip_while(raced).next().unwrap_or(Err(Errno::AGAIN)).map(File::from)
+        let mut tries = std::iter::repeat_with(once).take(TRIES);
+        tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))).unwrap_or(Err(Errno::AGAIN)).map(File::from)
     }
 
     fn told(errno: Errno) -> io::Error {
@@ -113,7 +110,8 @@ mod compared {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::{io::Read, os::unix::fs::symlink};
 

@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::{
@@ -73,12 +73,15 @@ impl Folder {
         }
         let response = self.fetch(head, path, Part::AsAsked).await?;
         if response.status().is_redirection() && response.headers().contains_key(header::LOCATION) {
-            return match head.path.ends_with('/') {
-                true => self.fetch(head, &format!("{path}/"), Part::AsAsked).await.map(into_answer),
-                false => Ok(slash_added(head)),
-            };
+            if !head.path.ends_with('/') {
+                return Ok(slash_added(head));
+            }
+            // The slash is there and got lost in a rewrite: to ask for it again would go in a circle.
+            return self.fetch(head, &format!("{path}/"), Part::AsAsked).await.map(into_answer);
         }
-        if head.text("if-range").is_some_and(|validator| !holds(validator, &response)) {
+        if head.text("if-range").is_some_and(|validator| !holds(validator, &response))
+            || range_misjudged(head, &response)
+        {
             return self.fetch(head, path, Part::Whole).await.map(into_answer);
         }
         Ok(into_answer(response))
@@ -98,7 +101,7 @@ impl Folder {
             .ignore_multi_range_requests(true)
             .try_call(request)
             .await?;
-        if response.status() == http::StatusCode::NOT_FOUND { Err(Miss::Absent) } else { Ok(response) }
+        if response.status() == StatusCode::NOT_FOUND { Err(Miss::Absent) } else { Ok(response) }
     }
 
     async fn explain(&self, head: &RequestHead<'_>, path: &str, miss: Miss) -> NoFile {
@@ -273,6 +276,18 @@ fn holds(validator: &str, response: &Response<FileBody>) -> bool {
     response.headers().get(name).is_some_and(|current| current.as_bytes() == validator.as_bytes())
 }
 
+/// Two ranges that `ServeDir` answers wrongly; without a range each is right (RFC 9110 §14.1.2):
+/// part of an empty file, for which it tells a byte 0, and an end that is longer than the file, which it refuses.
+fn range_misjudged(head: &RequestHead<'_>, response: &Response<FileBody>) -> bool {
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            response.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => head.text("range").is_some_and(|range| range.starts_with("bytes=-")),
+        _ => false,
+    }
+}
+
 fn into_answer(response: Response<FileBody>) -> Answer {
     let (parts, body) = response.into_parts();
     let mut answer = Answer::empty(parts.status.as_u16());
@@ -405,5 +420,490 @@ impl AsyncSeek for Opened {
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.file.fmt(f)
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::respond::{
+        pages::{Tongue, page},
+        tests::{Asked, bytes},
+    };
+
+    const HTML: &str = "text/html,*/*;q=0.8";
+    const SECRET: &str = "the secret";
+
+    /// `top/root` is served, `top/secret` and `top/root-beside` are not.
+    struct Site {
+        top: tempfile::TempDir,
+        folder: Folder,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let top = tempfile::tempdir().expect("a folder");
+            for folder in ["root/sub", "root/empty", "root/evil.test", "root/a:b", "root-beside"] {
+                fs::create_dir_all(top.path().join(folder)).expect("a folder");
+            }
+            for (path, text) in [
+                ("secret", SECRET),
+                ("root-beside/f", SECRET),
+                ("root/index.html", "the page"),
+                ("root/sub/index.html", "the inner page"),
+                ("root/evil.test/index.html", "evil"),
+                ("root/a:b/index.html", "colon"),
+                ("root/abc.txt", "abcdefghij"),
+                ("root/app.js", "app()"),
+                ("root/a b+ü.css", "css"),
+                ("root/nothing", ""),
+            ] {
+                fs::write(top.path().join(path), text).expect("a file");
+            }
+            let folder = Folder::new(top.path().join("root"), None);
+            Self { top, folder }
+        }
+
+        fn falling_back(mut self, fallback: &str) -> Self {
+            self.folder.fallback = Some(fallback.into());
+            self
+        }
+
+        fn root(&self) -> PathBuf {
+            self.top.path().join("root")
+        }
+
+        async fn ask(&self, asked: &Asked) -> Result<Told, NoFile> {
+            let head = asked.head();
+            self.ask_at(asked, head.path).await
+        }
+
+        /// Asks for another path than the client did, as after a rewrite.
+        async fn ask_at(&self, asked: &Asked, path: &str) -> Result<Told, NoFile> {
+            let answer = self.folder.answer(&asked.head(), path).await?;
+            Ok(Told::of(answer).await)
+        }
+
+        async fn get(&self, target: &str) -> Told {
+            self.ask(&Asked::get(target)).await.expect(target)
+        }
+
+        async fn missing(&self, asked: &Asked) -> Missing {
+            match self.ask(asked).await {
+                Err(NoFile::Missing(missing)) => missing,
+                other => panic!("not missing: {other:?}"),
+            }
+        }
+    }
+
+    /// An answer, read to its end.
+    #[derive(Debug)]
+    struct Told {
+        status: u16,
+        text: String,
+        answer: Answer,
+    }
+
+    impl Told {
+        async fn of(mut answer: Answer) -> Self {
+            let body = match std::mem::replace(&mut answer.body, Body::Empty) {
+                Body::Empty => bytes::Bytes::new(),
+                Body::Bytes(bytes) => bytes,
+                Body::Stream(stream) => stream.collect().await.expect("a whole body").to_bytes(),
+            };
+            Self { status: answer.status, text: String::from_utf8(body.to_vec()).expect("text"), answer }
+        }
+
+        fn field(&self, name: &str) -> Option<&str> {
+            self.answer.field(name)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_comes_whole_with_its_type_and_is_asked_about_each_time() {
+        let site = Site::new();
+        let told = site.get("/abc.txt").await;
+        assert_eq!((told.status, told.text.as_str()), (200, "abcdefghij"));
+        assert_eq!(told.field("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(told.field("content-length"), Some("10"));
+        assert_eq!(told.field("accept-ranges"), Some("bytes"));
+        assert_eq!(told.field("cache-control"), Some("no-cache"));
+        assert!(told.field("etag").is_some() && told.field("last-modified").is_some());
+        assert_eq!(site.get("/app.js?v=1").await.field("content-type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!(site.get("/a%20b+%C3%BC.css").await.text, "css");
+        assert_eq!(site.get("//abc.txt").await.text, "abcdefghij");
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_is_a_file() {
+        let told = Site::new().get("/nothing").await;
+        assert_eq!((told.status, told.field("content-length"), told.text.as_str()), (200, Some("0"), ""));
+        for range in ["bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0", "bytes=1-"] {
+            let told = Site::new().ask(&Asked::get("/nothing").with("range", range)).await.expect(range);
+            let range_told = told.field("content-range");
+            assert!(matches!((told.status, range_told), (200, None) | (416, Some("bytes */0"))), "{range}: {told:?}");
+            assert_eq!(told.text, "", "{range}");
+        }
+    }
+
+    #[tokio::test]
+    async fn head_tells_what_get_would_without_the_bytes() {
+        let site = Site::new();
+        for target in ["/abc.txt", "/", "/sub", "/sub/"] {
+            let get = site.get(target).await;
+            let head = site.ask(&Asked::new("HEAD", target)).await.expect(target);
+            assert_eq!((head.status, &head.answer.fields), (get.status, &get.answer.fields), "{target}");
+            assert_eq!(head.text, "");
+        }
+        let head = site.ask(&Asked::new("HEAD", "/abc.txt").with("range", "bytes=0-1")).await.expect("an answer");
+        assert_eq!((head.status, head.field("content-length")), (200, Some("10")));
+        site.missing(&Asked::new("HEAD", "/none")).await;
+    }
+
+    #[tokio::test]
+    async fn a_range_is_answered_with_that_range() {
+        let site = Site::new();
+        for (range, text, content_range) in [
+            ("bytes=0-2", "abc", "bytes 0-2/10"),
+            ("bytes=7-", "hij", "bytes 7-9/10"),
+            ("bytes=-2", "ij", "bytes 8-9/10"),
+            ("bytes=8-100", "ij", "bytes 8-9/10"),
+        ] {
+            let told = site.ask(&Asked::get("/abc.txt").with("range", range)).await.expect(range);
+            assert_eq!((told.status, told.text.as_str()), (206, text), "{range}");
+            assert_eq!(told.field("content-range"), Some(content_range));
+            assert_eq!(told.field("content-length"), Some(text.len().to_string().as_str()));
+        }
+        for range in ["bytes=10-", "bytes=5-2", "bytes=x"] {
+            let told = site.ask(&Asked::get("/abc.txt").with("range", range)).await.expect(range);
+            assert_eq!((told.status, told.field("content-range")), (416, Some("bytes */10")), "{range}");
+        }
+        for range in ["lines=1-2", "bytes=0-1,4-5", "bytes=-100", ""] {
+            let told = site.ask(&Asked::get("/abc.txt").with("range", range)).await.expect(range);
+            assert_eq!((told.status, told.text.as_str()), (200, "abcdefghij"), "{range}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_of_another_version_gets_the_whole_file() {
+        let site = Site::new();
+        let first = site.get("/abc.txt").await;
+        let ask = |validator: &str| Asked::get("/abc.txt").with("range", "bytes=0-1").with("if-range", validator);
+        let (etag, modified) = (first.field("etag").expect("a tag"), first.field("last-modified").expect("a date"));
+        for (validator, status) in [
+            (etag, 206),
+            (modified, 206),
+            ("\"other\"", 200),
+            (&format!("W/{etag}"), 200),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+            ("nonsense", 200),
+        ] {
+            assert_eq!(site.ask(&ask(validator)).await.expect("an answer").status, status, "{validator}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_client_has_is_not_sent_again_until_it_changes() {
+        let site = Site::new();
+        let first = site.get("/abc.txt").await;
+        let tag = first.field("etag").expect("a tag").to_owned();
+        let modified = first.field("last-modified").expect("a date").to_owned();
+        for (name, value) in
+            [("if-none-match", tag.clone()), ("if-none-match", "*".into()), ("if-modified-since", modified)]
+        {
+            let told = site.ask(&Asked::get("/abc.txt").with(name, value.clone())).await.expect("an answer");
+            assert_eq!((told.status, told.text.as_str()), (304, ""), "{name}: {value}");
+            assert_eq!(told.field("etag"), Some(tag.as_str()));
+            assert_eq!(told.field("content-length"), None);
+        }
+        let told = site.ask(&Asked::get("/abc.txt").with("if-match", "\"other\"")).await.expect("an answer");
+        assert_eq!(told.status, 412);
+        fs::write(site.root().join("abc.txt"), "an edit").expect("a file");
+        let told = site.ask(&Asked::get("/abc.txt").with("if-none-match", tag)).await.expect("an answer");
+        assert_eq!((told.status, told.text.as_str()), (200, "an edit"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_its_index_page_behind_a_slash() {
+        let site = Site::new();
+        assert_eq!(site.get("/").await.text, "the page");
+        assert_eq!(site.get("/sub/").await.text, "the inner page");
+        assert_eq!(site.get("/sub/").await.field("content-type"), Some("text/html; charset=utf-8"));
+        for (target, location) in [
+            ("/sub", "./sub/"),
+            ("/sub?a=1&b=%2F", "./sub/?a=1&b=%2F"),
+            ("/sub?", "./sub/?"),
+            ("//evil.test", "./evil.test/"),
+            ("/a:b", "./a:b/"),
+        ] {
+            let told = site.get(target).await;
+            assert_eq!((told.status, told.field("location")), (307, Some(location)), "{target}");
+        }
+        site.missing(&Asked::get("/empty/")).await;
+        site.missing(&Asked::get("/abc.txt/")).await;
+    }
+
+    #[tokio::test]
+    async fn a_stripped_prefix_is_kept_in_the_redirect() {
+        let site = Site::new();
+        for (target, path, location) in
+            [("/docs/sub?q", "/sub", "./sub/?q"), ("/docs?q", "/", "./docs/?q"), ("/a/docs", "/", "./docs/")]
+        {
+            let told = site.ask_at(&Asked::get(target), path).await.expect(target);
+            assert_eq!((told.status, told.field("location")), (307, Some(location)), "{target}");
+        }
+        assert_eq!(site.ask_at(&Asked::get("/docs/"), "/").await.expect("an answer").text, "the page");
+        assert_eq!(site.ask_at(&Asked::get("/docs/sub/"), "/sub/").await.expect("an answer").text, "the inner page");
+        let told = site.ask_at(&Asked::get("/docs/"), "/sub").await.expect("no circle");
+        assert_eq!(told.text, "the inner page");
+    }
+
+    #[tokio::test]
+    async fn only_reading_is_allowed() {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get"] {
+            let error = Site::new().ask(&Asked::new(method, "/abc.txt")).await.expect_err(method);
+            let answer = page(&error.page("site"), Tongue::Text);
+            assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD")), "{method}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_path_leads_out_of_the_folder() {
+        let site = Site::new();
+        for (to, link) in [
+            ("../secret", "link"),
+            ("../root-beside", "beside"),
+            ("..", "up"),
+            ("/etc", "etc"),
+            ("/dev", "dev"),
+            ("/proc/self", "self"),
+            ("sub/../../secret", "around"),
+        ] {
+            symlink(to, site.root().join(link)).expect("a link");
+        }
+        symlink(site.top.path().join("secret"), site.root().join("absolute")).expect("a link");
+        let up_from = site.top.path().display().to_string();
+        let mut vectors: Vec<String> = VECTORS.iter().map(|vector| (*vector).to_owned()).collect();
+        vectors.extend([format!("/{up_from}/secret"), format!("{up_from}/secret"), format!("/..{up_from}/secret")]);
+        assert!(vectors.len() >= 60, "{}", vectors.len());
+        for vector in vectors {
+            for asked in
+                [Asked::get(&vector), Asked::new("HEAD", &vector), Asked::get(&vector).with("range", "bytes=0-5")]
+            {
+                match site.ask(&asked).await {
+                    Err(NoFile::Missing(_)) => {}
+                    other => panic!("{vector}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    const VECTORS: &[&str] = &[
+        // Dots, as they are and encoded once, twice, overlong, or in another alphabet.
+        "/../secret",
+        "/./../secret",
+        "/sub/../../secret",
+        "/sub/../abc.txt",
+        "/..",
+        "/../",
+        "/.",
+        "/./abc.txt",
+        "/sub/..",
+        "/../root-beside/f",
+        "/../root/../secret",
+        "/%2e%2e/secret",
+        "/%2E%2E/secret",
+        "/.%2e/secret",
+        "/%2e./secret",
+        "/%2e/abc.txt",
+        "/%252e%252e/secret",
+        "/%252e%252e%252fsecret",
+        "/%c0%ae%c0%ae/secret",
+        "/%e0%80%ae%e0%80%ae/secret",
+        "/%f0%80%80%ae/secret",
+        "/%uff0e%uff0e/secret",
+        "/..%c0%afsecret",
+        "/．．/secret",
+        "/..;/secret",
+        "/..;a=b/secret",
+        "/.../secret",
+        "/....//secret",
+        "/..../secret",
+        "/.. /secret",
+        "/..%20/secret",
+        "/..%09/secret",
+        // Separators.
+        "/..%2fsecret",
+        "/..%2Fsecret",
+        "/%2e%2e%2fsecret",
+        "/sub%2findex.html",
+        "/%2fetc/passwd",
+        "/%2f%2fetc%2fpasswd",
+        "/..%5csecret",
+        "/..\\secret",
+        "/%2e%2e%5csecret",
+        "/sub\\..\\..\\secret",
+        "/sub%5cindex.html",
+        "/\\\\localhost\\c$\\secret",
+        "/C:/secret",
+        "/C:\\secret",
+        "/sub/C:%5csecret",
+        "//../secret",
+        "///../secret",
+        "//etc/passwd",
+        "/abc.txt/../../secret",
+        "/abc.txt/x",
+        // Ends of strings, controls, broken escapes.
+        "/abc.txt%00",
+        "/abc.txt%00.html",
+        "/%00",
+        "/../secret%00.txt",
+        "/abc.txt%0a",
+        "/abc.txt%0d%0ax:y",
+        "/abc.txt%7f",
+        "/abc.txt%",
+        "/abc.txt%2",
+        "/abc.txt%zz",
+        "/%ff%fe",
+        // Files that a page of the system or of another server would give out.
+        "/etc/passwd",
+        "/@fs/etc/passwd",
+        "/@fs/../secret?raw??",
+        "/../secret?raw??",
+        "/../secret?import&raw??",
+        "/etc/passwd?raw??",
+        "/file:///etc/passwd",
+        "/proc/self/environ",
+        "/ABC.TXT/../secret",
+        // Links.
+        "/link",
+        "/link?raw??",
+        "/link/",
+        "/beside/f",
+        "/up/secret",
+        "/up/root/abc.txt",
+        "/around",
+        "/absolute",
+        "/etc/hostname",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/stdin",
+        "/self/environ",
+        "/self/root/etc/passwd",
+        "/self/cwd/Cargo.toml",
+        "/self/fd/0",
+        // No paths at all.
+        "",
+        "secret",
+        "../secret",
+        "*",
+        "http://localhost/abc.txt",
+    ];
+
+    #[tokio::test]
+    async fn a_fifo_is_no_file_and_keeps_nobody_waiting() {
+        let site = Site::new();
+        for fifo in ["fifo", "sub/fifo.html", "empty/index.html"] {
+            let path = site.root().join(fifo);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
+        }
+        for target in ["/fifo", "/sub/fifo.html", "/empty/"] {
+            assert!(site.missing(&Asked::get(target)).await.refused, "{target}");
+            site.missing(&Asked::new("HEAD", target)).await;
+        }
+        let devices = Folder::new("/dev".into(), None);
+        for path in ["/null", "/zero", "/random", "/tty"] {
+            let asked = Asked::get(path);
+            assert!(matches!(devices.answer(&asked.head(), path).await, Err(NoFile::Missing(_))), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_within_the_folder_is_followed() {
+        let site = Site::new();
+        symlink("abc.txt", site.root().join("alias.txt")).expect("a link");
+        symlink("../abc.txt", site.root().join("sub/up.txt")).expect("a link");
+        symlink("sub", site.root().join("also")).expect("a link");
+        assert_eq!(site.get("/alias.txt").await.text, "abcdefghij");
+        assert_eq!(site.get("/sub/up.txt").await.text, "abcdefghij");
+        assert_eq!(site.get("/also/").await.text, "the inner page");
+    }
+
+    #[tokio::test]
+    async fn the_fallback_answers_pages_only() {
+        let site = Site::new().falling_back("index.html");
+        for target in ["/settings/profile", "/none.html", "/empty/", "/search/a%2Fb", "/%00"] {
+            let told = site.ask(&Asked::get(target).with("accept", HTML)).await.expect(target);
+            assert_eq!((told.status, told.text.as_str()), (200, "the page"), "{target}");
+            assert_eq!(told.field("content-type"), Some("text/html; charset=utf-8"));
+            let head = Asked::new("HEAD", target).with("accept", HTML);
+            assert_eq!(site.ask(&head).await.expect(target).field("content-length"), Some("8"));
+        }
+        for accept in ["*/*", "application/json", "text/html;q=0, */*"] {
+            site.missing(&Asked::get("/gone.js").with("accept", accept)).await;
+        }
+        site.missing(&Asked::get("/gone.js")).await;
+        let ranged = Asked::get("/none").with("accept", HTML).with("range", "bytes=0-1");
+        assert_eq!(site.ask(&ranged).await.expect("a page").status, 200);
+    }
+
+    #[tokio::test]
+    async fn the_fallback_may_have_any_name_beneath_the_folder() {
+        let asked = Asked::get("/none").with("accept", HTML);
+        let odd = Site::new().falling_back("a b+ü.css");
+        assert_eq!(odd.ask(&asked).await.expect("the fallback").text, "css");
+        let mut whole = Site::new();
+        whole.folder.fallback = Some(whole.root().join("sub/index.html"));
+        assert_eq!(whole.ask(&asked).await.expect("the fallback").text, "the inner page");
+        for outside in ["../secret", "/etc/passwd"] {
+            Site::new().falling_back(outside).missing(&asked).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_built_yet_says_so_and_serves_once_it_is() {
+        let top = tempfile::tempdir().expect("a folder");
+        let dist = top.path().join("dist");
+        let site = Site { folder: Folder::new(dist.clone(), Some("index.html".into())), top };
+        let asked = Asked::get("/").with("accept", HTML);
+        assert_eq!(site.missing(&asked).await.state, RootState::Missing);
+        fs::write(&dist, "").expect("a file");
+        assert_eq!(site.missing(&asked).await.state, RootState::NotAFolder);
+        fs::remove_file(&dist).expect("no file");
+        fs::create_dir(&dist).expect("a folder");
+        let missing = site.missing(&asked).await;
+        assert_eq!(missing.state, RootState::Empty);
+        let told = page(&NoFile::Missing(missing).page("site"), Tongue::Text);
+        let told = String::from_utf8_lossy(bytes(&told)).into_owned();
+        assert!(told.starts_with("404 no-file: route site has no file for /; the folder "), "{told}");
+        assert!(told.contains("is empty: not built yet?; build it, or mend files of route site"), "{told}");
+        fs::write(dist.join("index.html"), "built").expect("a file");
+        assert_eq!(site.ask(&asked).await.expect("the page").text, "built");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_missing_hears_of_the_fallback() {
+        let helps = |missing: Missing| NoFile::Missing(missing).page("site").helps.join("; ");
+        let wanted = Site::new().missing(&Asked::get("/none").with("accept", HTML)).await;
+        assert!(helps(wanted).contains("`fallback = \"index.html\"`"));
+        assert_eq!(helps(Site::new().missing(&Asked::get("/none.js")).await), "");
+        let broken = Site::new().falling_back("gone.html").missing(&Asked::get("/none").with("accept", HTML)).await;
+        let page = NoFile::Missing(broken);
+        assert!(page.page("site").notes.iter().any(|note| note == "the fallback gone.html is not there either"));
+        let stranger = page.page("site").for_strangers();
+        assert!(!format!("{stranger:?}").contains("tmp"), "{stranger:?}");
+    }
+
+    #[tokio::test]
+    async fn a_large_file_comes_whole() {
+        let site = Site::new();
+        let large: String = (0..100_000).map(|n| format!("{n:07}\n")).collect();
+        fs::write(site.root().join("large.txt"), &large).expect("a file");
+        assert!(site.get("/large.txt").await.text == large);
+        let told = site.ask(&Asked::get("/large.txt").with("range", "bytes=400000-400007")).await.expect("a range");
+        assert_eq!(told.text, "0050000\n");
     }
 }

@@ -127,8 +127,47 @@ fn push_escaped(out: &mut String, byte: u8, plain: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::{Fields, Host, RequestHead};
 
-    fn bytes(answer: &Answer) -> &[u8] {
+    /// A request of the tests of this room.
+    pub(super) struct Asked {
+        method: &'static str,
+        target: String,
+        host: Host,
+        fields: Vec<(&'static str, String)>,
+    }
+
+    impl Asked {
+        pub(super) fn new(method: &'static str, target: impl Into<String>) -> Self {
+            let host = Host::parse(b"localhost").expect("a host");
+            Self { method, target: target.into(), host, fields: Vec::new() }
+        }
+
+        pub(super) fn get(target: impl Into<String>) -> Self {
+            Self::new("GET", target)
+        }
+
+        pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+            self.fields.push((name, value.into()));
+            self
+        }
+
+        pub(super) fn head(&self) -> RequestHead<'_> {
+            let (path, query) = match self.target.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (self.target.as_str(), None),
+            };
+            RequestHead { method: self.method, path, query, host: &self.host, fields: self }
+        }
+    }
+
+    impl Fields for Asked {
+        fn first(&self, name: &str) -> Option<&[u8]> {
+            self.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_bytes())
+        }
+    }
+
+    pub(super) fn bytes(answer: &Answer) -> &[u8] {
         match &answer.body {
             Body::Bytes(bytes) => bytes,
             other => panic!("no bytes: {other:?}"),

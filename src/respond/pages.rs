@@ -246,6 +246,7 @@ pub fn is_navigation(head: &RequestHead<'_>) -> bool {
 }
 
 /// Whether the client names HTML among what it takes; `*/*` alone is what programs send.
+#[cfg(feature = "files")]
 pub(super) fn accepts_html(head: &RequestHead<'_>) -> bool {
     let wish = wish(head.text("accept").unwrap_or_default(), "text/html");
     wish.specific && wish.quality > 0
@@ -561,5 +562,275 @@ fn last_characters(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth_back(characters) {
         Some((before, c)) => format!("…{}", &text[before + c.len_utf8()..]).into(),
         None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::respond::{
+        Body,
+        tests::{Asked, bytes},
+    };
+
+    const CAUSES: [Cause; 17] = [
+        Cause::BadRequest,
+        Cause::NoRoute,
+        Cause::NoFile,
+        Cause::MethodRefused,
+        Cause::UriTooLong,
+        Cause::UnknownHost,
+        Cause::HeadTooLarge,
+        Cause::Internal,
+        Cause::NotImplemented,
+        Cause::ConnectRefused,
+        Cause::UpstreamClosed,
+        Cause::BadUpstreamReply,
+        Cause::Unhealthy,
+        Cause::Overloaded,
+        Cause::ConnectTimeout,
+        Cause::UpstreamTimeout,
+        Cause::Loop,
+    ];
+    const TONGUES: [Tongue; 3] = [Tongue::Html, Tongue::Problem, Tongue::Text];
+
+    fn told(page: &Page<'_>, tongue: Tongue) -> String {
+        String::from_utf8(bytes(&super::page(page, tongue)).to_vec()).expect("UTF-8")
+    }
+
+    fn refused() -> Page<'static> {
+        Page::new(Cause::ConnectRefused, "route web -> 127.0.0.1:5173, nothing listens there")
+            .route("web")
+            .target("127.0.0.1:5173")
+    }
+
+    fn routes(count: usize) -> Vec<RouteLine> {
+        let line = |n| RouteLine {
+            name: format!("route-{n}"),
+            url: format!("http://route-{n}.localhost:62893/"),
+            pattern: format!("route-{n}.localhost"),
+            target: format!(":{n}"),
+        };
+        (0..count).map(line).collect()
+    }
+
+    fn tongue(accept: &str, agent: &str) -> Tongue {
+        Tongue::of(&Asked::get("/").with("accept", accept).with("user-agent", agent).head())
+    }
+
+    #[test]
+    fn a_browser_gets_a_page() {
+        for accept in [
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+            "text/html, */*",
+            "TEXT/HTML;charset=utf-8;q=0.9, application/json;q=0.8",
+            "application/json, text/html",
+            "text/*",
+        ] {
+            assert_eq!(tongue(accept, "Mozilla/5.0"), Tongue::Html, "{accept}");
+        }
+        assert_eq!(tongue("text/html", "curl/8.9.1"), Tongue::Html, "who asks for a page gets one");
+    }
+
+    #[test]
+    fn a_program_gets_a_problem() {
+        for accept in [
+            "",
+            "*/*",
+            "application/json, text/plain, */*",
+            "application/json, text/html;q=0.9",
+            "text/html;q=0.5, */*",
+            "text/html;q=0, */*;q=0.1",
+            "text/*, text/html;q=0",
+            "text/htmlx",
+            ";;,,=,q=",
+        ] {
+            assert_eq!(tongue(accept, "Mozilla/5.0"), Tongue::Problem, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_shell_tool_gets_a_line() {
+        for agent in ["curl/8.9.1", "Wget/1.24.5", "HTTPie/3.2.4", "xh/0.24.1"] {
+            assert_eq!(tongue("*/*", agent), Tongue::Text, "{agent}");
+        }
+        for agent in ["curly/1", "python-requests/2 curl", ""] {
+            assert_eq!(tongue("*/*", agent), Tongue::Problem, "{agent}");
+        }
+    }
+
+    #[test]
+    fn the_line_is_the_one_that_is_promised() {
+        assert_eq!(
+            told(&refused(), Tongue::Text),
+            "502 connect-refused: route web -> 127.0.0.1:5173, nothing listens there\n"
+        );
+        let more = refused()
+            .note("vite (pid 4812, ~/shop/web) listens on [::1]:5174")
+            .help("mend portolan.toml:7 with `to = 5174`");
+        assert_eq!(
+            told(&more, Tongue::Text),
+            "502 connect-refused: route web -> 127.0.0.1:5173, nothing listens there; \
+             vite (pid 4812, ~/shop/web) listens on [::1]:5174; mend portolan.toml:7 with to = 5174\n"
+        );
+    }
+
+    #[test]
+    fn the_line_stays_one_line_and_drives_no_terminal() {
+        let page = Page::new(Cause::NoRoute, "no \u{1b}[31m\rroute").note("the last lines:\nboom\nbang");
+        assert_eq!(told(&page, Tongue::Text), "404 no-route: no \\u{1b}[31m\\rroute; the last lines:\n");
+    }
+
+    #[test]
+    fn the_problem_has_the_promised_members() {
+        let page = refused().note("found").help("do `this`");
+        let problem: serde_json::Value = serde_json::from_str(&told(&page, Tongue::Problem)).expect("JSON");
+        assert_eq!(
+            problem,
+            json!({
+                "type": "urn:portolan:connect-refused",
+                "title": "Nothing listens at the target",
+                "status": 502,
+                "detail": "route web -> 127.0.0.1:5173, nothing listens there",
+                "cause": "connect-refused",
+                "notes": ["found"],
+                "help": ["do `this`"],
+                "route": "web",
+                "target": "127.0.0.1:5173",
+            })
+        );
+        let page = Page { routes: routes(101), ..Page::new(Cause::NoRoute, "none") };
+        let problem: serde_json::Value = serde_json::from_str(&told(&page, Tongue::Problem)).expect("JSON");
+        assert_eq!(problem["routes"].as_array().map(Vec::len), Some(100));
+        assert_eq!(problem["routes_total"], 101);
+        assert_eq!(problem["routes"][0]["url"], "http://route-0.localhost:62893/");
+    }
+
+    #[test]
+    fn every_page_says_its_cause_and_is_kept_framed_and_shared_by_nobody() {
+        for (cause, tongue) in CAUSES.into_iter().flat_map(|cause| TONGUES.map(|tongue| (cause, tongue))) {
+            let answer = page(&Page::new(cause, "so it is"), tongue);
+            assert_eq!(answer.status, cause.status());
+            assert_eq!(answer.field("x-portolan-error"), Some(cause.word()));
+            assert_eq!(answer.field("cache-control"), Some("no-store"));
+            assert_eq!(answer.field("x-content-type-options"), Some("nosniff"));
+            assert_eq!(answer.field("cross-origin-resource-policy"), Some("same-origin"));
+            let policy = answer.field("content-security-policy").expect("a policy");
+            assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert!(!policy.contains("script-src"), "{policy}");
+            assert!(answer.fields.iter().all(|(name, _)| !name.starts_with("access-control-")));
+            let kind = answer.field("content-type").expect("a type");
+            assert_eq!(kind.starts_with("text/html"), tongue == Tongue::Html, "rendered: {kind}");
+            assert!(matches!(answer.body, Body::Bytes(_)));
+        }
+    }
+
+    #[test]
+    fn the_title_tells_the_cause_and_nothing_runs_or_comes_from_elsewhere() {
+        for cause in CAUSES {
+            let html = told(&Page::new(cause, "so it is"), Tongue::Html);
+            assert!(html.contains(&format!("<title>{} {}: ", cause.status(), cause.word())), "{html}");
+            for foreign in ["<script", "http://", "https://", "url(", "@import", "onclick"] {
+                assert!(!html.contains(foreign), "{cause:?}: {foreign}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_request_or_an_upstream_sends_stays_text() {
+        let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ status }}`<b>`\n</pre><i>";
+        let page = Page {
+            routes: vec![RouteLine {
+                name: evil.into(),
+                url: format!("http://x/{evil}"),
+                pattern: evil.into(),
+                target: evil.into(),
+            }],
+            ..Page::new(Cause::NoRoute, evil).route(evil).target(evil).note(evil).help(evil)
+        };
+        let html = told(&page, Tongue::Html);
+        for raw in ["<script", "<img", "<b>", "<i>", "\"'>"] {
+            assert!(!html.contains(raw), "{raw}: {html}");
+        }
+        assert!(html.contains("{{ status }}"), "input is no template: {html}");
+    }
+
+    #[test]
+    fn a_page_is_small_however_much_there_is_to_tell() {
+        let long = "\"<&'é`".repeat(3000);
+        let page = Page {
+            notes: vec![format!("{long}\n{long}"); 40],
+            helps: vec![long.clone(); 40],
+            routes: routes(5000),
+            ..Page::new(Cause::NoRoute, long.clone()).route(&long).target(long.clone())
+        };
+        for page in [&page, &Page { routes: routes(5000), ..Page::new(Cause::NoRoute, "none") }] {
+            let html = told(page, Tongue::Html);
+            assert!(html.len() <= MOST_HTML, "{} bytes", html.len());
+            assert!(html.ends_with("</html>"));
+        }
+    }
+
+    #[test]
+    fn a_long_list_says_how_many_are_left_out() {
+        let html = told(&Page { routes: routes(100), ..Page::new(Cause::NoRoute, "none") }, Tongue::Html);
+        assert_eq!(html.matches("<li>").count(), CUTS[0].routes);
+        assert!(html.contains("and 76 more"), "{html}");
+    }
+
+    #[test]
+    fn what_can_be_copied_is_marked_and_lines_of_a_program_stay_lines() {
+        let page = refused().help("mend it with `to = 5174`").note("it ended:\nline <1>\n  line 2").note("one ` only");
+        let html = told(&page, Tongue::Html);
+        assert!(html.contains("<li>mend it with <code>to = 5174</code></li>"), "{html}");
+        assert!(html.contains("<li>it ended:<pre>line &lt;1&gt;\n  line 2</pre></li>"), "{html}");
+        assert!(html.contains("<li>one ` only</li>"), "{html}");
+    }
+
+    #[test]
+    fn a_page_asks_again_only_where_waiting_helps() {
+        for cause in CAUSES {
+            let page = Page { reload: true, ..Page::new(cause, "so it is") };
+            let reloads = told(&page, Tongue::Html).contains("http-equiv=\"refresh\" content=\"2\"");
+            assert_eq!(reloads, matches!(cause, Cause::ConnectRefused | Cause::Unhealthy), "{cause:?}");
+        }
+        assert!(!told(&refused(), Tongue::Html).contains("refresh"));
+        assert!(is_navigation(&Asked::get("/").head()));
+        assert!(is_navigation(&Asked::get("/").with("sec-fetch-mode", "navigate").head()));
+        assert!(!is_navigation(&Asked::get("/").with("sec-fetch-mode", "cors").head()));
+        assert!(!is_navigation(&Asked::new("POST", "/").with("sec-fetch-mode", "navigate").head()));
+    }
+
+    #[test]
+    fn an_unknown_host_learns_nothing() {
+        let page = Page {
+            routes: routes(3),
+            ..Page::new(Cause::UnknownHost, "the host evil.test is not known here")
+                .route("harbour")
+                .target("127.0.0.1:5173")
+                .note("vite (pid 4812, ~/shop/web) listens")
+                .help("run `portolan routes`")
+        };
+        for tongue in TONGUES {
+            let answer = super::page(&page, tongue);
+            assert_eq!(answer.field("x-portolan-route"), None);
+            let body = told(&page, tongue);
+            assert!(body.contains("evil.test") && body.contains("hosts"), "{body}");
+            for secret in ["harbour", "5173", "4812", "vite", "shop", "62893", "route-"] {
+                assert!(!body.contains(secret), "{tongue:?} {secret}: {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_name_is_a_valid_field_value() {
+        let answer = page(&Page::new(Cause::NoFile, "none").route("a b\r\n%é"), Tongue::Text);
+        assert_eq!(answer.field("x-portolan-route"), Some("a%20b%0D%0A%25%C3%A9"));
+    }
+
+    #[test]
+    fn a_refused_method_is_told_which_are_allowed() {
+        let page = Page { allow: Some("GET, HEAD"), ..Page::new(Cause::MethodRefused, "no") };
+        assert_eq!(super::page(&page, Tongue::Text).field("allow"), Some("GET, HEAD"));
     }
 }
