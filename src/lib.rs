@@ -4,4 +4,5 @@ pub mod config;
 pub mod diagnostic;
 pub mod drain;
 pub mod head;
+pub mod respond;
 pub mod table;
