@@ -1,7 +1,7 @@
 //! Programs we find: who listens where on this machine.
 //!
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
-//! connection. [`listeners`] reads everything, [`owner_of`] answers for one address, [`taken`] and [`cannot_bind`]
+//! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`taken`] and [`cannot_bind`]
 //! tell a person why a socket of ours could not be had, and [`names`] proposes routes to what is there.
 //! Nothing is watched and nothing is kept here: each call looks anew.
 
