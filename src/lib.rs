@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod diagnostic;
+pub mod discover;
 pub mod drain;
 pub mod head;
 pub mod respond;
