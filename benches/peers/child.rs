@@ -30,7 +30,7 @@ fn groups() -> MutexGuard<'static, Vec<Pid>> {
 }
 
 /// From here on Ctrl-C and its kin end every program before they end us.
-pub fn end_all_on_a_signal() -> Result<()> {
+pub(crate) fn end_all_on_a_signal() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -58,21 +58,21 @@ fn end_group(group: Pid, signal: Signal) {
 }
 
 /// A command that ends when we do, in a group of its own. `setpriv` becomes the program, so the pid stays the same.
-pub fn leashed(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn leashed(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM"]).arg(program).process_group(0).stdin(Stdio::null());
     command
 }
 
 /// A running program. Dropping it ends its whole group and waits for that.
-pub struct Child {
+pub(crate) struct Child {
     process: Process,
     group: Pid,
 }
 
 impl Child {
     /// Starts a `leashed` command. Only for the main thread: the leash is held by the thread that starts.
-    pub fn start(command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut groups = groups();
         let process = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let group = Pid::from_child(&process);
@@ -81,17 +81,17 @@ impl Child {
     }
 
     /// `Some` once the program has ended by itself.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().ok().flatten()
     }
 
     /// What the program and its children used so far.
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         usage_of_tree(self.group.as_raw_nonzero().get())
     }
 
     /// Waits for the end and returns what the program wrote to its standard output.
-    pub fn output(mut self) -> Result<String> {
+    pub(crate) fn output(mut self) -> Result<String> {
         let mut text = String::new();
         if let Some(stdout) = &mut self.process.stdout {
             stdout.read_to_string(&mut text)?;
@@ -116,10 +116,10 @@ impl Drop for Child {
 
 /// CPU time and memory of a program with all its children.
 #[derive(Clone, Copy, Default)]
-pub struct Usage {
-    pub user_seconds: f64,
-    pub kernel_seconds: f64,
-    pub rss_kb: u64,
+pub(crate) struct Usage {
+    pub(crate) user_seconds: f64,
+    pub(crate) kernel_seconds: f64,
+    pub(crate) rss_kb: u64,
 }
 
 impl Usage {

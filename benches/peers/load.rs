@@ -26,7 +26,7 @@ end
 "#;
 
 /// wrk, prepared for one scenario.
-pub struct Load {
+pub(crate) struct Load {
     wrk: PathBuf,
     script: PathBuf,
     scenario: Scenario,
@@ -34,33 +34,33 @@ pub struct Load {
 
 /// What one run of wrk measured.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Outcome {
-    pub requests: u64,
-    pub seconds: f64,
-    pub p50_us: u64,
-    pub p99_us: u64,
-    pub errors: Errors,
+pub(crate) struct Outcome {
+    pub(crate) requests: u64,
+    pub(crate) seconds: f64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) errors: Errors,
 }
 
 /// Requests that did not end as they should; `status` counts answers of 400 and above.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Errors {
-    pub connect: u64,
-    pub read: u64,
-    pub write: u64,
-    pub status: u64,
-    pub timeout: u64,
+pub(crate) struct Errors {
+    pub(crate) connect: u64,
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    pub(crate) status: u64,
+    pub(crate) timeout: u64,
 }
 
 impl Load {
-    pub fn prepare(wrk: &Path, machine: &Machine, scenario: Scenario) -> Result<Self> {
+    pub(crate) fn prepare(wrk: &Path, machine: &Machine, scenario: Scenario) -> Result<Self> {
         let script = machine.empty_folder("wrk")?.join(format!("{}.lua", scenario.name()));
         fs::write(&script, scenario.headers() + REPORT).context("cannot write the script for wrk")?;
         Ok(Self { wrk: wrk.to_path_buf(), script, scenario })
     }
 
     /// Starts wrk against a port; `finish` waits for its end.
-    pub fn start(&self, port: u16, seconds: u32) -> Result<Child> {
+    pub(crate) fn start(&self, port: u16, seconds: u32) -> Result<Child> {
         let clients = self.scenario.clients();
         let mut command = leashed(&self.wrk);
         command
@@ -71,7 +71,7 @@ impl Load {
         Child::start(&mut command)
     }
 
-    pub fn finish(wrk: Child) -> Result<Outcome> {
+    pub(crate) fn finish(wrk: Child) -> Result<Outcome> {
         let report = wrk.output()?;
         let figures = report.lines().find_map(|line| line.strip_prefix(MARK));
         let figures = figures.with_context(|| format!("wrk ended without its figures; it said:\n{report}"))?;
@@ -81,7 +81,7 @@ impl Load {
 
 impl Errors {
     /// `None` if there are none, else all of them in words.
-    pub fn in_words(&self) -> Option<String> {
+    pub(crate) fn in_words(&self) -> Option<String> {
         let kinds = [
             (self.status, "answers of 400 or above"),
             (self.connect, "failed connections"),
@@ -94,7 +94,7 @@ impl Errors {
         (!words.is_empty()).then(|| words.join(", "))
     }
 
-    pub fn plus(&self, other: &Self) -> Self {
+    pub(crate) fn plus(&self, other: &Self) -> Self {
         Self {
             connect: self.connect + other.connect,
             read: self.read + other.read,

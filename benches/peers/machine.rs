@@ -12,18 +12,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::child::leashed;
 
 /// This machine, divided.
-pub struct Machine {
+pub(crate) struct Machine {
     /// The CPU of the proxy under test.
     proxy_cpu: String,
     /// Everything that `setup` installs, and what the runs write.
-    pub folder: PathBuf,
-    pub summary: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) summary: String,
 }
 
 impl Machine {
     /// Keeps the first CPU for the proxy, moves this process (and so all that it starts) to the others, raises the limit
     /// of open files.
-    pub fn divide() -> Result<Self> {
+    pub(crate) fn divide() -> Result<Self> {
         let cpus = allowed_cpus().context("cannot read Cpus_allowed_list from /proc/self/status")?;
         ensure!(
             cpus.len() >= 2,
@@ -43,14 +43,14 @@ impl Machine {
     }
 
     /// A command that runs on the proxy's CPU and nowhere else.
-    pub fn pinned(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn pinned(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = leashed("taskset");
         command.args(["-c", &self.proxy_cpu]).arg(program);
         command
     }
 
     /// The program of that name: the one that `setup` installed, else the system's.
-    pub fn find(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
         let folders = [self.folder.join("bin")].into_iter().chain(std::env::split_paths(&path)).chain(system);
@@ -58,7 +58,7 @@ impl Machine {
     }
 
     /// An empty folder under `target/peers/run`.
-    pub fn empty_folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn empty_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join("run").join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
@@ -76,7 +76,7 @@ fn folder() -> PathBuf {
 }
 
 /// A port on 127.0.0.1 that nobody holds at this moment.
-pub fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -32,13 +32,13 @@ const BACKLOG: i32 = 4096;
 const LISTENER: u64 = u64::MAX;
 
 /// A running origin. It ends with the process.
-pub struct Origin {
-    pub port: u16,
+pub(crate) struct Origin {
+    pub(crate) port: u16,
     connections: Arc<AtomicU64>,
 }
 
 impl Origin {
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let listener = listen().context("the origin cannot listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
         let connections = Arc::new(AtomicU64::new(0));
@@ -48,7 +48,7 @@ impl Origin {
     }
 
     /// How many connections were opened to the origin so far.
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 }

@@ -26,7 +26,7 @@ const EQUAL_WORK: [&str; 3] = ["X-Forwarded-For", "X-Forwarded-Host", "X-Forward
 
 /// Who takes part. The order is the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// No proxy: the load generator asks the origin.
     Direct,
     Nginx,
@@ -43,18 +43,18 @@ pub enum Peer {
 }
 
 /// A peer that is installed.
-pub struct Program {
-    pub peer: Peer,
-    pub version: String,
+pub(crate) struct Program {
+    pub(crate) peer: Peer,
+    pub(crate) version: String,
     binary: PathBuf,
 }
 
 /// A peer that runs and has proved that it forwards.
-pub struct Running {
-    pub label: String,
-    pub port: u16,
+pub(crate) struct Running {
+    pub(crate) label: String,
+    pub(crate) port: u16,
     /// The headers that it should add and does not.
-    pub lacks: Vec<&'static str>,
+    pub(crate) lacks: Vec<&'static str>,
     /// `None` for direct.
     child: Option<Child>,
 }
@@ -69,7 +69,7 @@ struct Site<'a> {
 }
 
 impl Peer {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
@@ -84,12 +84,12 @@ impl Peer {
         }
     }
 
-    pub fn is_portolan(self) -> bool {
+    pub(crate) fn is_portolan(self) -> bool {
         matches!(self, Self::Portolan | Self::Before)
     }
 
     /// Finds the peer among what is installed; the error says what is missing.
-    pub fn locate(self, machine: &Machine) -> Result<Program> {
+    pub(crate) fn locate(self, machine: &Machine) -> Result<Program> {
         let binary = match self {
             Self::HttpProxy3 | Self::Portless => machine.find("node"),
             _ => machine.find(self.name()),
@@ -136,14 +136,14 @@ fn first_version(command: &mut Command) -> Result<String> {
 
 impl Program {
     /// A portolan, which is not searched for but given.
-    pub fn portolan(peer: Peer, binary: &Path) -> Result<Self> {
+    pub(crate) fn portolan(peer: Peer, binary: &Path) -> Result<Self> {
         ensure!(binary.is_file(), "there is no {}", binary.display());
         let version = first_version(Command::new(binary).arg("--version"))?;
         Ok(Self { peer, version, binary: binary.to_path_buf() })
     }
 
     /// Starts the peer in front of the origin and waits until it forwards.
-    pub fn start(&self, label: String, machine: &Machine, origin: u16, routes: usize) -> Result<Running> {
+    pub(crate) fn start(&self, label: String, machine: &Machine, origin: u16, routes: usize) -> Result<Running> {
         let folder = machine.empty_folder(&label)?;
         let site = Site { machine, folder, port: free_port()?, origin, routes };
         let log = site.folder.join("log");
@@ -229,12 +229,12 @@ impl Site<'_> {
 
 impl Running {
     /// The origin itself, for the row that every other row is read against.
-    pub fn direct(origin: u16) -> Self {
+    pub(crate) fn direct(origin: u16) -> Self {
         Self { label: Peer::Direct.name().into(), port: origin, lacks: Vec::new(), child: None }
     }
 
     /// `None` for direct, which shares its CPU with the load.
-    pub fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         self.child.as_ref().map(Child::usage)
     }
 }

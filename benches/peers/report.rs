@@ -16,47 +16,49 @@ const BUSY: f64 = 0.9;
 
 /// Everything that one run of the benchmark found out.
 #[derive(Serialize)]
-pub struct Report {
-    pub machine: String,
-    pub rounds: u32,
-    pub seconds: u32,
-    pub programs: Vec<String>,
-    pub left_out: Vec<String>,
-    pub scenarios: Vec<Results>,
+pub(crate) struct Report {
+    pub(crate) machine: String,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: u32,
+    pub(crate) programs: Vec<String>,
+    pub(crate) left_out: Vec<String>,
+    pub(crate) scenarios: Vec<Results>,
 }
 
 /// One scenario, with the proxies in the order of the table.
 #[derive(Serialize)]
-pub struct Results {
-    pub scenario: &'static str,
-    pub description: String,
-    pub rows: Vec<Row>,
+pub(crate) struct Results {
+    pub(crate) scenario: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) clients: u32,
+    pub(crate) rows: Vec<Row>,
 }
 
 #[derive(Serialize)]
-pub struct Row {
-    pub proxy: String,
-    pub lacks: Vec<&'static str>,
+pub(crate) struct Row {
+    pub(crate) proxy: String,
+    pub(crate) lacks: Vec<&'static str>,
     /// One for each round.
-    pub samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Results {
-    pub fn new(scenario: Scenario, rows: Vec<Row>) -> Self {
-        let description = format!("{}; {} clients", scenario.description(), scenario.clients());
-        Self { scenario: scenario.name(), description, rows }
+    pub(crate) fn new(scenario: Scenario, rows: Vec<Row>) -> Self {
+        let (name, description) = (scenario.name(), scenario.description());
+        Self { scenario: name, description, clients: scenario.clients(), rows }
     }
 
     /// The table and, below it, whatever makes a row not comparable.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let baselines = self.baselines();
         let mut lines = vec![headings(&baselines)];
         lines.extend(self.rows.iter().map(|row| row.cells(&baselines)));
-        let notes: String = self.rows.iter().flat_map(Row::notes).fold(String::new(), |mut notes, note| {
-            let _infallible = writeln!(notes, "  {note}");
-            notes
-        });
-        format!("{}: {}\n{}{notes}", self.scenario, self.description, aligned(&lines))
+        let notes: String =
+            self.rows.iter().flat_map(|row| row.notes(self.clients)).fold(String::new(), |mut notes, note| {
+                let _infallible = writeln!(notes, "  {note}");
+                notes
+            });
+        format!("{}: {}; {} clients\n{}{notes}", self.scenario, self.description, self.clients, aligned(&lines))
     }
 
     /// Whom the others are compared with: the first table where tables are compared, else the better of the two best
@@ -95,8 +97,10 @@ impl Row {
         self.samples.iter().fold(Errors::default(), |sum, sample| sum.plus(&sample.load.errors))
     }
 
-    fn upstream_connections_per_request(&self) -> f64 {
-        let opened: u64 = self.samples.iter().map(|sample| sample.upstream_connections).sum();
+    /// Without those that replace what the end of the warm-up broke off: at most one for each client in each round.
+    fn upstream_connections_per_request(&self, clients: u32) -> f64 {
+        let opened = |sample: &Sample| sample.upstream_connections.saturating_sub(clients.into());
+        let opened: u64 = self.samples.iter().map(opened).sum();
         let requests: u64 = self.samples.iter().map(|sample| sample.load.requests).sum();
         opened as f64 / requests.max(1) as f64
     }
@@ -123,9 +127,9 @@ impl Row {
         cells
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, clients: u32) -> Vec<String> {
         let is_proxy = self.costs().next().is_some();
-        let opened = self.upstream_connections_per_request();
+        let opened = self.upstream_connections_per_request(clients);
         let busy = median(self.costs().map(|cost| cost.busy));
         let errors = self.errors().in_words().map(|words| format!("! {}: {words}", self.proxy));
         let lacks = (!self.lacks.is_empty()).then(|| format!("{} does not add {}", self.proxy, self.lacks.join(", ")));
@@ -133,7 +137,7 @@ impl Row {
             .then(|| format!("{} opens {opened:.2} upstream connections per request", self.proxy));
         let waits = busy.filter(|busy| *busy < BUSY);
         let waits =
-            waits.map(|_| format!("{} waited for the load: its requests/s are the load's, not its own", self.proxy));
+            waits.map(|_| format!("{} had time to spare: the load was the limit of its requests/s", self.proxy));
         [errors, lacks, opens, waits].into_iter().flatten().collect()
     }
 }

@@ -19,38 +19,38 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// What one turn measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     #[serde(flatten)]
-    pub load: Outcome,
+    pub(crate) load: Outcome,
     /// Connections that the origin saw opened in this turn; a proxy that keeps them opens none after the warm-up.
-    pub upstream_connections: u64,
+    pub(crate) upstream_connections: u64,
     /// `None` for direct.
-    pub cost: Option<Cost>,
+    pub(crate) cost: Option<Cost>,
 }
 
 /// What a proxy used in one turn.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Cost {
-    pub user_us_per_request: f64,
-    pub kernel_us_per_request: f64,
+pub(crate) struct Cost {
+    pub(crate) user_us_per_request: f64,
+    pub(crate) kernel_us_per_request: f64,
     /// The share of its CPU that the proxy used: below about 0.9 the load was the limit, not the proxy.
-    pub busy: f64,
-    pub rss_kb: u64,
+    pub(crate) busy: f64,
+    pub(crate) rss_kb: u64,
 }
 
 impl Sample {
-    pub fn requests_per_second(&self) -> f64 {
+    pub(crate) fn requests_per_second(&self) -> f64 {
         self.load.requests as f64 / self.load.seconds
     }
 }
 
 impl Cost {
-    pub fn us_per_request(&self) -> f64 {
+    pub(crate) fn us_per_request(&self) -> f64 {
         self.user_us_per_request + self.kernel_us_per_request
     }
 }
 
-pub fn measure(running: &Running, load: &Load, origin: &Origin, seconds: u32) -> Result<Sample> {
+pub(crate) fn measure(running: &Running, load: &Load, origin: &Origin, seconds: u32) -> Result<Sample> {
     Load::finish(load.start(running.port, WARM_UP)?)?;
     thread::sleep(SETTLE);
     let (before, connections) = (running.usage(), origin.connections());

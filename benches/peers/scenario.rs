@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 /// One kind of load. The order is the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     Small,
     Browser,
     #[value(name = "10k")]
@@ -21,10 +21,10 @@ pub enum Scenario {
 }
 
 /// The sizes of the two tables that [`Scenario::Routes`] compares.
-pub const TABLES: [usize; 2] = [10, 10_000];
+pub(crate) const TABLES: [usize; 2] = [10, 10_000];
 
 /// The one name under which all proxies are called. A proxy that routes by host needs one, so all get it.
-pub const HOST: &str = "app.localhost";
+pub(crate) const HOST: &str = "app.localhost";
 
 /// What Chrome sends beside Host and Cookie, with which they are 25.
 const BROWSER_HEADERS: [(&str, &str); 23] = [
@@ -60,7 +60,7 @@ const BROWSER_HEADERS: [(&str, &str); 23] = [
 const COOKIE: usize = 1024;
 
 impl Scenario {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Small => "small",
             Self::Browser => "browser",
@@ -73,7 +73,7 @@ impl Scenario {
         }
     }
 
-    pub fn description(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Small => "an answer of 13 bytes",
             Self::Browser => "an answer of 13 bytes to a browser's head: 25 headers, 1 KB of cookie",
@@ -87,7 +87,7 @@ impl Scenario {
     }
 
     /// How many clients ask at the same time, each waiting for its answer.
-    pub fn clients(self) -> u32 {
+    pub(crate) fn clients(self) -> u32 {
         match self {
             Self::Body10M => 4,
             Self::Connections => 1000,
@@ -95,7 +95,7 @@ impl Scenario {
         }
     }
 
-    pub fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Body10K => "/10k",
             Self::Body100K => "/100k",
@@ -106,7 +106,7 @@ impl Scenario {
     }
 
     /// The headers of the request as wrk's script sets them.
-    pub fn headers(self) -> String {
+    pub(crate) fn headers(self) -> String {
         let mut script = String::new();
         let mut set = |name: &str, value: &str| {
             let _infallible = writeln!(script, "wrk.headers['{name}'] = '{value}'");
