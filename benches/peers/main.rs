@@ -26,6 +26,7 @@ use crate::machine::Machine;
 use crate::origin::Origin;
 use crate::peer::{Peer, Program, Running};
 use crate::report::{Report, Results, Row};
+use crate::round::Sample;
 use crate::scenario::{Scenario, TABLES};
 
 /// Measures portolan beside other proxies. Flags follow `cargo bench --bench peers --`.
@@ -88,7 +89,7 @@ fn run(args: &Args) -> Result<Vec<String>> {
     let mut scenarios = Vec::new();
     for scenario in args.scenarios() {
         let load = Load::prepare(&wrk, &machine, scenario)?;
-        let results = bench.measure(scenario, &load, &programs)?;
+        let results = bench.measure(scenario, &load, &programs);
         println!("{}", results.text());
         scenarios.push(results);
     }
@@ -170,39 +171,58 @@ impl Bench<'_> {
     }
 
     /// One scenario: everybody up, everybody in turn, everybody down.
-    fn measure(&mut self, scenario: Scenario, load: &Load, programs: &[Program]) -> Result<Results> {
-        let running = self.start(scenario, programs);
-        let mut samples: Vec<_> = running.iter().map(|_| Vec::new()).collect();
+    fn measure(&mut self, scenario: Scenario, load: &Load, programs: &[Program]) -> Results {
+        let mut contenders = self.start(scenario, programs);
         for round in 1..=self.args.rounds {
-            for (proxy, samples) in running.iter().zip(&mut samples) {
-                eprintln!("{}, round {round} of {}: {}", scenario.name(), self.args.rounds, proxy.label);
-                samples.push(round::measure(proxy, load, self.origin, self.args.seconds)?);
-            }
+            contenders.retain_mut(|contender| {
+                eprintln!("{}, round {round} of {}: {}", scenario.name(), self.args.rounds, contender.proxy.label);
+                match round::measure(&contender.proxy, load, self.origin, self.args.seconds) {
+                    Ok(sample) => {
+                        contender.samples.push(sample);
+                        true
+                    }
+                    Err(error) => {
+                        self.leave_out(&format!("{} in {}", contender.proxy.label, scenario.name()), &error);
+                        false
+                    }
+                }
+            });
         }
-        let rows = running.into_iter().zip(samples).map(|(proxy, samples)| Row {
-            proxy: proxy.label.clone(),
-            lacks: proxy.lacks.clone(),
-            samples,
-        });
-        Ok(Results::new(scenario, rows.collect()))
+        Results::new(scenario, contenders.into_iter().map(Contender::into_row).collect())
     }
 
-    fn start(&mut self, scenario: Scenario, programs: &[Program]) -> Vec<Running> {
-        let mut running = vec![Running::direct(self.origin.port)];
+    fn start(&mut self, scenario: Scenario, programs: &[Program]) -> Vec<Contender> {
+        let mut contenders = vec![Contender::of(Running::direct(self.origin.port))];
         for program in programs {
-            for (label, routes) in contenders(scenario, program.peer) {
+            for (label, routes) in parts(scenario, program.peer) {
                 match program.start(label.clone(), self.machine, self.origin.port, routes) {
-                    Ok(proxy) => running.push(proxy),
+                    Ok(proxy) => contenders.push(Contender::of(proxy)),
                     Err(error) => self.leave_out(&format!("{label} in {}", scenario.name()), &error),
                 }
             }
         }
-        running
+        contenders
+    }
+}
+
+/// A proxy in a scenario, with what its turns so far have measured. It leaves with its first turn that cannot be measured.
+struct Contender {
+    proxy: Running,
+    samples: Vec<Sample>,
+}
+
+impl Contender {
+    fn of(proxy: Running) -> Self {
+        Self { proxy, samples: Vec::new() }
+    }
+
+    fn into_row(self) -> Row {
+        Row { proxy: self.proxy.label, lacks: self.proxy.lacks, samples: self.samples }
     }
 }
 
 /// Under which names, and with how many routes, a peer takes part in a scenario.
-fn contenders(scenario: Scenario, peer: Peer) -> Vec<(String, usize)> {
+fn parts(scenario: Scenario, peer: Peer) -> Vec<(String, usize)> {
     match scenario {
         Scenario::Routes if peer.is_portolan() => {
             TABLES.map(|routes| (format!("{} with {routes} routes", peer.name()), routes)).into()
