@@ -1,7 +1,7 @@
 //! Programs that we start: they never outlive us, and they tell what they used.
 //!
-//! Each leads a process group of its own. The group is ended when the handle is dropped, when a signal ends us, and, by the
-//! kernel, when we die without a word.
+//! Each leads a process group of its own. The group is ended when the handle is dropped, when a signal ends us, and, by
+//! the kernel, when we die without a word.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The unit of the times in `/proc/PID/stat`. The kernel shows hundredths of a second on every architecture that Rust has.
+/// The unit of the times in `/proc/PID/stat`. The kernel shows hundredths of a second, whatever the architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How long a program may take to end itself before it is killed.

@@ -21,7 +21,8 @@ done = function(summary, latency, requests)
         'peers: {"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,' ..
         '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n',
         summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
-        summary.errors.connect, summary.errors.read, summary.errors.write, summary.errors.status, summary.errors.timeout))
+        summary.errors.connect, summary.errors.read, summary.errors.write,
+        summary.errors.status, summary.errors.timeout))
 end
 "#;
 
@@ -74,7 +75,7 @@ impl Load {
     pub(crate) fn finish(wrk: Child) -> Result<Outcome> {
         let report = wrk.output()?;
         let figures = report.lines().find_map(|line| line.strip_prefix(MARK));
-        let figures = figures.with_context(|| format!("wrk found nobody to ask, or broke off; it said: {:?}", report.trim()))?;
+        let figures = figures.with_context(|| format!("wrk found nobody to ask or broke off, and said: {:?}", report.trim()))?;
         serde_json::from_str(figures).with_context(|| format!("wrk's figures cannot be read: {figures}"))
     }
 }

@@ -21,8 +21,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Keeps the first CPU for the proxy, moves this process (and so all that it starts) to the others, raises the limit
-    /// of open files.
+    /// Keeps the first CPU for the proxy, moves this process (and so all that it starts) to the others, raises the
+    /// limit of open files.
     pub(crate) fn divide() -> Result<Self> {
         let cpus = allowed_cpus().context("cannot read Cpus_allowed_list from /proc/self/status")?;
         ensure!(

@@ -1,7 +1,7 @@
 //! portolan beside the proxies that people know, in one interleaved run: `cargo bench --bench peers`.
 //!
-//! A scenario starts every proxy in front of the same origin and then goes round them, so that whatever else the machine
-//! does, it does to all. README.md says how to read what comes out.
+//! A scenario starts every proxy in front of the same origin and then goes round them, so that whatever else the
+//! machine does, it does to all. README.md says how to read what comes out.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is a program that prints")]
 #![expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
 
@@ -205,7 +205,7 @@ impl Bench<'_> {
     }
 }
 
-/// A proxy in a scenario, with what its turns so far have measured. It leaves with its first turn that cannot be measured.
+/// A proxy in a scenario, with what its turns measured so far. It leaves with its first turn that cannot be measured.
 struct Contender {
     proxy: Running,
     samples: Vec<Sample>,

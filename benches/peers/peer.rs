@@ -103,7 +103,7 @@ impl Peer {
         };
         ensure!(
             self != Self::Portless || major_and_minor(&version) >= Some(PORTLESS_ON_LOOPBACK),
-            "version {version} listens on every address of this machine; `benches/peers/setup` installs one that does not"
+            "version {version} listens on every address of this machine; `benches/peers/setup` installs a better one"
         );
         Ok(Program { peer: self, version, binary })
     }

@@ -80,7 +80,7 @@ impl Row {
         median(self.costs().map(|cost| cost.us_per_request())).unwrap_or(f64::INFINITY)
     }
 
-    /// The median of the ratios of each round, in which both ran within seconds: steadier than the ratio of the medians.
+    /// The median of the ratios of each round, in which both ran within seconds: steadier than a ratio of medians.
     fn ratio_to(&self, baseline: &Self) -> Option<f64> {
         median(self.costs().zip(baseline.costs()).map(|(own, base)| own.us_per_request() / base.us_per_request()))
     }

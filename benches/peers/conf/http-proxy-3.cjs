@@ -1,4 +1,4 @@
-// The library under Vite's dev proxy, with the agent that keeps upstream connections: without one it opens one per request.
+// The library under Vite's dev proxy, with an agent that keeps upstream connections: without it, one per request.
 const http = require("http");
 const { createProxyServer } = require("@PEERS@/node/node_modules/http-proxy-3");
 
