@@ -75,7 +75,8 @@ impl Load {
     pub(crate) fn finish(wrk: Child) -> Result<Outcome> {
         let report = wrk.output()?;
         let figures = report.lines().find_map(|line| line.strip_prefix(MARK));
-        let figures = figures.with_context(|| format!("wrk found nobody to ask or broke off, and said: {:?}", report.trim()))?;
+        let figures =
+            figures.with_context(|| format!("wrk found nobody to ask or broke off, and said: {:?}", report.trim()))?;
         serde_json::from_str(figures).with_context(|| format!("wrk's figures cannot be read: {figures}"))
     }
 }
