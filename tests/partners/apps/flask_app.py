@@ -28,7 +28,7 @@ def events():
 
     def stream():
         yield "data: first\n\n"
-        if released.acquire(timeout=30):
+        if released.acquire(timeout=10):
             yield "data: second\n\n"
 
     return Response(stream(), content_type="text/event-stream")
