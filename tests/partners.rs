@@ -76,7 +76,7 @@ fn a_django_form_passes_the_csrf_guard_by_path_and_by_host() {
 fn a_form_post_reaches_flask() {
     installed::with(&[Python, Curl], || {
         let flask = program::flask();
-        let portolan = Portolan::serving(&format!("[routes]\napi = {{ path = '/api', to = {} }}\n", flask.port()));
+        let portolan = in_front_of_api(&flask);
 
         let answer = ask(&portolan.url("/api/form"), &["--data-urlencode", "name=Ada & Grace"]);
 
@@ -122,7 +122,7 @@ fn a_chunked_upload_of_200_mb_reaches_flask_whole_and_in_bounded_memory() {
     installed::with(&[Python, Curl], || {
         let cargo = Cargo::load();
         let flask = program::flask();
-        let portolan = Portolan::serving(&format!("[routes]\napi = {{ path = '/api', to = {} }}\n", flask.port()));
+        let portolan = in_front_of_api(&flask);
 
         let grown = memory_growth(&portolan, || {
             let chunked = ["-X", "POST", "-H", "Transfer-Encoding: chunked", "-T", cargo.path()];
@@ -155,16 +155,16 @@ fn an_upload_and_a_download_of_200_mb_pass_whole_between_curl_and_node_in_bounde
 fn a_server_sent_event_arrives_before_the_next_one_exists() {
     installed::with(&[Python, Curl], || {
         let flask = program::flask();
-        let portolan = Portolan::serving(&format!("[routes]\napi = {{ path = '/api', to = {} }}\n", flask.port()));
-        let mut browser = curl(&portolan.url("/api/events"), &["--no-buffer"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut events = BufReader::new(browser.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let portolan = in_front_of_api(&flask);
+        let mut stream = curl(&portolan.url("/api/events"), &["--no-buffer"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut events = BufReader::new(stream.stdout.take().unwrap()).lines().map(Result::unwrap);
 
         // Flask makes the second event when it is told to, which happens after the first one was read here.
         assert_eq!(events.next().as_deref(), Some("data: first"));
         assert_eq!(ask(&portolan.url("/api/events/next"), &["-X", "POST"]).status, 204);
 
         assert_eq!(events.collect::<Vec<_>>(), ["", "data: second", ""]);
-        assert!(browser.wait().unwrap().success(), "the stream ends as a whole one does");
+        assert!(stream.wait().unwrap().success(), "the stream ends as a whole one does");
     });
 }
 
@@ -176,6 +176,11 @@ fn a_websocket_of_the_node_library_ws_passes_as_it_is() {
 #[test]
 fn a_websocket_of_the_python_library_websockets_passes_as_it_is() {
     installed::with(&[Node, Python], || assert_websocket_passes(&program::python("echo.py")));
+}
+
+/// Flask as a person would route to it: its own paths begin with `/api`.
+fn in_front_of_api(flask: &Program) -> Portolan {
+    Portolan::serving(&format!("[routes]\napi = {{ path = '/api', to = {} }}\n", flask.port()))
 }
 
 /// What one peer may make portolan grow by, whatever the size of a body.
