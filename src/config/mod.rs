@@ -5,6 +5,12 @@
 //! look: its patterns compile, its names are unique, its targets exist, its durations are sane.
 //! No runtime type, no socket and no file handle occurs here.
 
+pub mod check;
+pub mod document;
+mod keys;
+pub mod load;
+pub mod schema;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::diagnostic::Span;

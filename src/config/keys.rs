@@ -1,0 +1,365 @@
+//! Every key that the file may have, with its meaning and its form: what the checker accepts and the schema says.
+//!
+//! One table of keys serves both, so a key cannot be known to one and not to the other. The rules that hold between
+//! keys of one table stand here too, as data; what a value must look like in detail is the checker's business.
+
+/// The keys of one kind of table, and the rules between them.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Its name in the schema.
+    pub(crate) id: &'static str,
+    /// With an article: "a route".
+    pub(crate) of: &'static str,
+    /// What may stand in it.
+    pub(crate) keys: &'static [Key],
+    /// At least one key must be written, whichever it is.
+    pub(crate) never_empty: bool,
+    /// All of these must be written.
+    pub(crate) required: &'static [&'static str],
+    /// Exactly one of these must be written, if there are any.
+    pub(crate) exactly_one: &'static [&'static str],
+    /// At most one of each group may be written.
+    pub(crate) at_most_one: &'static [&'static [&'static str]],
+    /// The key on the left has a meaning only beside one of those on the right.
+    pub(crate) only_with: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// As it is written.
+    pub(crate) name: &'static str,
+    /// What people write who mean this one; only for suggestions.
+    pub(crate) also: &'static [&'static str],
+    /// Shown by editors.
+    pub(crate) doc: &'static str,
+    /// What its value looks like.
+    pub(crate) form: Form,
+    /// Part of the contract, checked, and refused by this version; says what is missing.
+    pub(crate) not_yet: Option<&'static str>,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    /// `true`, `false`
+    Boolean,
+    /// An integer in these bounds, both included.
+    Integer(i64, i64),
+    /// A number in these bounds, both included.
+    Number(i64, i64),
+    /// Text that matches this pattern.
+    Text(&'static str),
+    /// A list of texts that match this pattern, with at least this many.
+    Texts(&'static str, usize),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// One of these numbers.
+    Code(&'static [u16]),
+    /// A table with fixed keys.
+    Table(&'static Keys),
+    /// A table of any names, with values of this form.
+    Named(&'static Form),
+    /// A value of either form.
+    Either(&'static Form, &'static Form),
+    /// A list of values of this form, with at least one.
+    List(&'static Form),
+    /// Any value.
+    Any,
+}
+
+use Form::{Any, Boolean, Code, Either, Integer, List, Named, Number, Table, Text, Texts, Word};
+
+const fn key(name: &'static str, form: Form, doc: &'static str) -> Key {
+    Key { name, also: &[], doc, form, not_yet: None }
+}
+
+impl Key {
+    const fn also(self, also: &'static [&'static str]) -> Self {
+        Self { also, ..self }
+    }
+
+    const fn not_yet(self, what: &'static str) -> Self {
+        Self { not_yet: Some(what), ..self }
+    }
+}
+
+/// 300 and 304 tell no place to go; 305 and 306 are gone (RFC 9110 §15.4).
+pub(crate) const REDIRECT_STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// No rules: the base of the tables below.
+const FREE: Keys = Keys {
+    id: "",
+    of: "",
+    keys: &[],
+    never_empty: false,
+    required: &[],
+    exactly_one: &[],
+    at_most_one: &[],
+    only_with: &[],
+};
+
+const ANY_TEXT: Form = Text("");
+const SOME_TEXT: Form = Text("^.");
+/// That units fall and that it is not zero is left to the checker.
+const DURATION: Form = Text("^([0-9]+(h|m|s|ms))+$");
+/// Visible ASCII but `?` and `#`.
+const PATH: Form = Text(r#"^/[!"$->@-~]*$"#);
+const HOST: &str = r"^((\*\.)?[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?|\[[0-9A-Fa-f:.]+\])$";
+const TOKEN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+const FIELD_VALUE: Form = Text(r"^[^\x00-\x08\x0a-\x1f\x7f]*$");
+const STATUS: Form = Integer(200, 599);
+const PORT: Form = Integer(1, 65_535);
+const TARGET_TEXT: Form =
+    Text(r"^(:?[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$");
+const TARGET_SHORT: Form = Either(&PORT, &TARGET_TEXT);
+const TARGET_ONE: Form = Either(&TARGET_SHORT, &Table(&TARGET));
+const LISTEN_ONE: Form = Either(
+    &Integer(0, 65_535),
+    &Text(r"^(localhost:|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+:|\[[0-9A-Fa-f:.]+\]:)?[0-9]{1,5}$"),
+);
+const FIELD_CONDITION: Form = Either(&ANY_TEXT, &Table(&PATTERN));
+const COMMAND: Form = Either(&SOME_TEXT, &Texts("", 1));
+
+/// The file.
+pub(crate) static ROOT: Keys = Keys {
+    id: "root",
+    of: "the file",
+    keys: &[
+        key("listen", Either(&LISTEN_ONE, &List(&LISTEN_ONE)), "Where the proxy listens: \"localhost:PORT\" (127.0.0.1 and, where the machine has it, [::1]), an address with a port, a port, or a list of those. Default: \"localhost:62893\".")
+            .also(&["bind", "address", "port"]),
+        key("expose", Boolean, "Must be true to let `listen` name an address that other machines can reach. Default: false."),
+        key("project", Text("^[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?$"), "Makes default host names NAME.PROJECT.localhost. Default: none.")
+            .also(&["name"]),
+        key("routes", Named(&Either(&TARGET_SHORT, &Table(&ROUTE))), "Which requests go where, by name. A port or an address alone is served at http://NAME.localhost.")
+            .also(&["route", "sites", "hosts"]),
+        key("services", Named(&Either(&COMMAND, &Table(&SERVICE))), "Programs to start and look after.")
+            .also(&["service", "programs"])
+            .not_yet("cannot start services yet"),
+        key("tcp", Named(&Table(&TCP)), "Raw streams on fixed ports.").also(&["streams"]).not_yet("cannot open raw TCP routes yet"),
+    ],
+    ..FREE
+};
+
+/// An entry of `[routes]`.
+pub(crate) static ROUTE: Keys = Keys {
+    id: "route",
+    of: "a route",
+    keys: &[
+        key("host", Text(HOST), "The host to match: a name, or *.suffix for one or more labels before the suffix. Default: NAME.localhost where no path is written either, otherwise every local host name.")
+            .also(&["hostname", "domain", "server_name"]),
+        key("hosts", Texts(HOST, 1), "Several hosts; any of them matches.").also(&["domains"]),
+        key("path", PATH, "The path to match by whole elements: /abc takes /abc and /abc/d, never /abcd. The longest one wins. Default: /.")
+            .also(&["prefix", "path_prefix", "location"]),
+        key("path_exact", PATH, "The whole path to match.").also(&["exact"]),
+        key("path_regex", SOME_TEXT, "A regular expression for the whole path, anchored at both ends.").also(&["regex"]),
+        key("methods", Texts(TOKEN, 1), "Methods to match; GET does not match HEAD. Default: every method.").also(&["method"]),
+        key("headers", Named(&FIELD_CONDITION), "Header fields that must have this value, or match { regex = \"..\" } as a whole.").also(&["header"]),
+        key("query", Named(&FIELD_CONDITION), "Query parameters that must have this value, or match { regex = \"..\" } as a whole.").also(&["params"]),
+        key("to", Either(&TARGET_ONE, &List(&TARGET_ONE)), "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", or a list of those, with weights as { to = .., weight = n }.")
+            .also(&["target", "upstream", "backend", "proxy", "port", "url", "address", "service", "proxy_pass"]),
+        key("balance", Word(&["round_robin", "least_requests", "random"]), "How one of several targets is chosen. Default: \"round_robin\"."),
+        key("health", Table(&HEALTH), "How a target is asked whether it is well. Default: never asked.").also(&["health_check", "healthcheck"]),
+        key("strip_prefix", Boolean, "Takes `path` off before the request is sent on. Default: false.").also(&["strip", "strip_path"]),
+        key("rewrite", Table(&REWRITE), "Changes the path or the host that the target sees."),
+        key("request_headers", Table(&EDITS), "Edits of the header fields that the target sees."),
+        key("response_headers", Table(&EDITS), "Edits of the header fields that the client sees."),
+        key("redirect", Either(&Text(r"^(/|https?://)[!-~]*$"), &Table(&REDIRECT)), "Answers with a redirect to this path or URL; the status is 302.").also(&["return"]),
+        key("respond", Either(&ANY_TEXT, &Table(&RESPOND)), "Answers with this text, or as the table says.").also(&["response", "reply", "mock", "body"]),
+        key("files", SOME_TEXT, "Serves the files in this folder, which is relative to this file.").also(&["root", "static", "folder", "dir"]),
+        key("fallback", SOME_TEXT, "A file of that folder, for paths without one where the client wants a page. Default: none.").also(&["index"]),
+        key("cors", Either(&Boolean, &Table(&CORS)), "Answers browsers that ask on behalf of another origin; true lets every local origin in. Default: false."),
+        key("timeout", DURATION, "Until the first byte of the answer. Default: \"5m\"."),
+        key("connect_timeout", DURATION, "Until a connection stands. Default: \"2s\"."),
+        key("retries", Integer(0, 10), "How often a request may be repeated where HTTP allows it. Default: 1.").also(&["retry"]),
+        key("insecure", Boolean, "Accepts any certificate of an https:// target.").not_yet("cannot speak TLS to a target yet"),
+        key("hold", DURATION, "Keeps requests waiting this long while the target restarts.").not_yet("cannot hold requests yet"),
+        key("mirror", TARGET_SHORT, "Sends a copy of each request there.").not_yet("cannot mirror requests yet"),
+        key("fault", Table(&FAULT), "Injects delays and failures that repeat.").not_yet("cannot inject faults yet"),
+    ],
+    exactly_one: &["to", "redirect", "respond", "files"],
+    at_most_one: &[&["host", "hosts"], &["path", "path_exact", "path_regex"]],
+    only_with: &[
+        ("balance", &["to"]),
+        ("health", &["to"]),
+        ("timeout", &["to"]),
+        ("connect_timeout", &["to"]),
+        ("retries", &["to"]),
+        ("insecure", &["to"]),
+        ("hold", &["to"]),
+        ("mirror", &["to"]),
+        ("fallback", &["files"]),
+        ("strip_prefix", &["to", "files"]),
+        ("rewrite", &["to", "files"]),
+        ("strip_prefix", &["path"]),
+    ],
+    ..FREE
+};
+
+/// `{ regex = ".." }`
+pub(crate) static PATTERN: Keys = Keys {
+    id: "pattern",
+    of: "a pattern",
+    keys: &[key("regex", ANY_TEXT, "A regular expression for the whole value.").also(&["pattern", "matches"])],
+    required: &["regex"],
+    ..FREE
+};
+
+/// `{ to = .., weight = .. }` and the ways to find a program.
+pub(crate) static TARGET: Keys = Keys {
+    id: "target",
+    of: "a target",
+    keys: &[
+        key("to", TARGET_SHORT, "Where it is.").also(&["target", "address", "url"]),
+        key("weight", Integer(0, 1000), "Its share; 0 sends nothing. Default: 1."),
+        key("process", SOME_TEXT, "The name of a program whose port is followed.")
+            .not_yet("cannot follow a process yet"),
+        key("dir", SOME_TEXT, "The folder of a program whose port is followed.").not_yet("cannot follow a process yet"),
+        key("pid_file", SOME_TEXT, "A file with the pid of a program whose port is followed.")
+            .not_yet("cannot follow a process yet"),
+        key("container", SOME_TEXT, "A container whose published port is followed.")
+            .not_yet("cannot follow a container yet"),
+        key("port", PORT, "The port inside of the container.").not_yet("cannot follow a container yet"),
+    ],
+    exactly_one: &["to", "process", "dir", "pid_file", "container"],
+    only_with: &[("port", &["container"])],
+    ..FREE
+};
+
+/// `health`
+pub(crate) static HEALTH: Keys = Keys {
+    id: "health",
+    of: "`health`",
+    keys: &[
+        key("path", PATH, "Asked with GET; a status below 400 is well.").also(&["url", "uri"]),
+        key("interval", DURATION, "Between two questions. Default: \"2s\".").also(&["every"]),
+        key("timeout", DURATION, "For one question. Default: \"1s\"."),
+    ],
+    required: &["path"],
+    ..FREE
+};
+
+/// `rewrite`
+pub(crate) static REWRITE: Keys = Keys {
+    id: "rewrite",
+    of: "`rewrite`",
+    keys: &[
+        key("path", PATH, "The whole path becomes this; the query stays."),
+        key("prefix", PATH, "The matched `path` becomes this; what follows it stays."),
+        key("host", SOME_TEXT, "The Host that the target sees, with a port if it should have one."),
+    ],
+    never_empty: true,
+    at_most_one: &[&["path", "prefix"]],
+    ..FREE
+};
+
+/// `request_headers`, `response_headers`
+pub(crate) static EDITS: Keys = Keys {
+    id: "header_edits",
+    of: "header edits",
+    keys: &[
+        key("set", Named(&FIELD_VALUE), "Replaces every field of the name."),
+        key("add", Named(&Either(&FIELD_VALUE, &List(&FIELD_VALUE))), "Put behind the fields that are there.")
+            .also(&["append"]),
+        key("remove", Texts(TOKEN, 0), "Taken out, before anything is set or added.").also(&["delete", "unset"]),
+    ],
+    ..FREE
+};
+
+/// `redirect`
+pub(crate) static REDIRECT: Keys = Keys {
+    id: "redirect",
+    of: "`redirect`",
+    keys: &[
+        key("to", Text(r"^(/|https?://)[!-~]*$"), "A path or a whole URL.").also(&["url", "location", "target"]),
+        key("status", Code(&REDIRECT_STATUSES), "The kind of redirect. Default: 302.").also(&["code"]),
+    ],
+    required: &["to"],
+    ..FREE
+};
+
+/// `respond`
+pub(crate) static RESPOND: Keys = Keys {
+    id: "respond",
+    of: "`respond`",
+    keys: &[
+        key("status", STATUS, "Default: 200, or 204 without any body.").also(&["code"]),
+        key("headers", Named(&FIELD_VALUE), "Header fields of the answer.").also(&["header"]),
+        key("body", ANY_TEXT, "Plain text, unless `headers` say otherwise.").also(&["text", "content"]),
+        key("json", Any, "Any value; sent as JSON."),
+        key("file", SOME_TEXT, "A file, relative to this one; read when asked for.").also(&["path"]),
+    ],
+    at_most_one: &[&["body", "json", "file"]],
+    ..FREE
+};
+
+/// `cors`
+pub(crate) static CORS: Keys = Keys {
+    id: "cors",
+    of: "`cors`",
+    keys: &[
+        key(
+            "origins",
+            Either(&Text(r"^(\*|https?://[^/?#@\s]+)$"), &Texts(r"^https?://[^/?#@\s]+$", 1)),
+            "Who may ask: origins such as \"http://app.localhost:62893\", or \"*\". Default: every local origin.",
+        )
+        .also(&["origin", "allow_origin", "allow_origins"]),
+        key("methods", Texts(TOKEN, 1), "Default: what the browser asks for.").also(&["allow_methods"]),
+        key("headers", Texts(TOKEN, 1), "Default: what the browser asks for.").also(&["allow_headers"]),
+        key("expose", Texts(TOKEN, 0), "Header fields of the answer that a script may read. Default: none.")
+            .also(&["expose_headers"]),
+        key("credentials", Boolean, "Whether cookies may come along. Default: false.").also(&["allow_credentials"]),
+        key("max_age", DURATION, "How long a browser may remember the permission. Default: \"10m\"."),
+    ],
+    ..FREE
+};
+
+/// `fault`
+pub(crate) static FAULT: Keys = Keys {
+    id: "fault",
+    of: "`fault`",
+    keys: &[
+        key("delay", DURATION, "Waits before the request is sent on."),
+        key("jitter", DURATION, "Adds up to this much to the delay."),
+        key("abort", STATUS, "Answers with this status instead."),
+        key("reset", Boolean, "Cuts the connection instead."),
+        key("bandwidth", Integer(1, i64::MAX), "Bytes per second."),
+        key("percent", Number(0, 100), "How many requests are hit. Default: 100."),
+        key("first", Integer(1, i64::MAX), "Only the first so many requests are hit."),
+        key("seed", Integer(0, i64::MAX), "Another seed hits other requests. Default: 0."),
+    ],
+    ..FREE
+};
+
+/// An entry of `[services]`.
+pub(crate) static SERVICE: Keys = Keys {
+    id: "service",
+    of: "a service",
+    keys: &[
+        key("run", COMMAND, "The command: a string for the shell, or a list that runs without one.")
+            .also(&["command", "cmd", "exec"]),
+        key("dir", SOME_TEXT, "Where it runs, relative to this file.").also(&["cwd", "folder"]),
+        key("env", Named(&ANY_TEXT), "Added to its environment.").also(&["environment"]),
+        key("needs", Texts("", 0), "Services that must be ready first.").also(&["depends_on", "after"]),
+        key("ready", PATH, "Ready once this path answers.").also(&["health", "healthcheck"]),
+        key("port", PORT, "The port that it opens, where it always opens the same."),
+    ],
+    required: &["run"],
+    ..FREE
+};
+
+/// An entry of `[tcp]`.
+pub(crate) static TCP: Keys = Keys {
+    id: "tcp_route",
+    of: "a TCP route",
+    keys: &[
+        key("listen", Either(&LISTEN_ONE, &List(&LISTEN_ONE)), "The port to open.").also(&["port"]),
+        key("to", TARGET_ONE, "Where its bytes go.").also(&["target", "upstream"]),
+    ],
+    required: &["listen", "to"],
+    ..FREE
+};
+
+/// Every kind of table, for whoever walks them all.
+pub(crate) static ALL: [&Keys; 13] =
+    [&ROOT, &ROUTE, &PATTERN, &TARGET, &HEALTH, &REWRITE, &EDITS, &REDIRECT, &RESPOND, &CORS, &FAULT, &SERVICE, &TCP];

@@ -1,0 +1,143 @@
+//! The words that a person reads when a file is wrong: each bad file beside what is said about it.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test config` writes the expectations anew; read the difference before it is kept.
+
+use std::{fs, path::Path};
+
+use portolan::{
+    config::load::{Loaded, from_str, inline, load, parse_listen},
+    diagnostic::render,
+};
+
+const FOLDER: &str = "tests/config";
+
+/// Compares with the text at `path`, or writes it.
+fn golden(path: &Path, said: &str) -> Result<(), String> {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, said).expect("write");
+        return Ok(());
+    }
+    let wanted = fs::read_to_string(path).unwrap_or_default();
+    if wanted == said { Ok(()) } else { Err(format!("{}\n--- wanted\n{wanted}--- said\n{said}", path.display())) }
+}
+
+fn said(loaded: &Loaded) -> String {
+    assert!(loaded.config.is_none(), "nothing is wrong with it");
+    render(&loaded.diagnostics, false)
+}
+
+#[test]
+fn every_bad_file_is_told_of_in_the_words_beside_it() {
+    let files: Vec<_> =
+        fs::read_dir(FOLDER).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+    let files: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(files.len() >= 30, "only {} files", files.len());
+    let failures: Vec<_> =
+        files.iter().filter_map(|path| golden(&path.with_extension("txt"), &said(&load(path))).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn bad_words_of_a_command_line_are_told_of_like_a_file() {
+    let cases: [&[&str]; 4] = [
+        &["/=5173", "/api=apo", "docs.localhost=0"],
+        &["docs.localhost"],
+        &["/api=1", "5173", "/api=2", "/=3"],
+        &["portolan.localhost=1", "a.localhost:80/x=2", "=3", "/a b=4", "5="],
+    ];
+    let all: Vec<_> = cases
+        .iter()
+        .map(|case| {
+            let words: Vec<_> = case.iter().map(ToString::to_string).collect();
+            format!("$ portolan serve {}\n{}\n", case.join(" "), said(&inline(&words)))
+        })
+        .collect();
+    let problems: Vec<_> = ["0.0.0.0:80", "localhost", ":80", "", "[::1]"]
+        .iter()
+        .map(|text| {
+            let problem = parse_listen(text, "--listen").expect_err("a bad address");
+            format!("$ portolan serve --listen '{text}'\n{}\n", render(&[problem], false))
+        })
+        .collect();
+    let said = all.concat() + &problems.concat();
+    golden(&Path::new(FOLDER).join("command_line.txt"), &said).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn a_missing_file_and_a_folder_are_told_of() {
+    let missing = load(Path::new("tests/config/missing/portolan.toml"));
+    assert_eq!(
+        said(&missing),
+        "error[unreadable-file]: cannot read tests/config/missing/portolan.toml: there is no such file\n"
+    );
+    let folder = load(Path::new(FOLDER));
+    assert_eq!(said(&folder), "error[unreadable-file]: cannot read tests/config: it is a folder\n");
+}
+
+#[test]
+fn the_reference_loads_without_a_word() {
+    let loaded = load(Path::new("config/reference.toml"));
+    assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, false));
+    let config = loaded.config.expect("a config");
+    assert_eq!(config.routes.len(), 7);
+}
+
+#[test]
+fn a_file_of_more_than_a_megabyte_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portolan.toml");
+    fs::write(&path, "#".repeat(1024 * 1024 + 1)).expect("write");
+    let loaded = load(&path);
+    assert_eq!(loaded.diagnostics[0].code, "file-too-large");
+    fs::write(&path, "#".repeat(1024 * 1024)).expect("write");
+    assert!(load(&path).config.is_some());
+}
+
+#[test]
+fn the_local_file_lies_over_the_file_and_its_problems_say_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portolan.toml");
+    let local = folder.path().join("portolan.local.toml");
+    fs::write(&path, "project = \"shop\"\n[routes]\napi = 8000\nweb = 5173\n").expect("write");
+    fs::write(&local, "project = \"tree\"\n[routes]\napi = 9000\n").expect("write");
+    let loaded = load(&path);
+    let config = loaded.config.expect("a config");
+    assert_eq!(config.project.as_deref(), Some("tree"));
+    let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["api", "web"]);
+    assert!(config.routes[0].origin.location().ends_with("portolan.local.toml:3:1"));
+    assert_eq!(loaded.watched, [path.clone(), local.clone()]);
+
+    fs::write(&local, "[routes]\napi = 0\n").expect("write");
+    fs::write(&path, "lisen = 1\n").expect("write");
+    let loaded = load(&path);
+    let places: Vec<_> = loaded.diagnostics.iter().filter_map(|problem| problem.at.as_ref()).collect();
+    let places: Vec<_> = places.iter().map(|(span, _)| span.location()).collect();
+    assert!(places[0].ends_with("portolan.toml:1:1") && places[1].ends_with("portolan.local.toml:2:7"), "{places:?}");
+}
+
+#[test]
+fn relative_paths_are_seen_from_the_folder_of_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portolan.toml");
+    fs::write(&path, "[routes]\na = \"unix:run/a.sock\"\n").expect("write");
+    let config = load(&path).config.expect("a config");
+    let wanted = portolan::config::Address::Unix(folder.path().join("run/a.sock"));
+    assert!(
+        matches!(&config.routes[0].action, portolan::config::Action::Forward(forward) if forward.targets[0].address == wanted)
+    );
+}
+
+#[test]
+fn ten_thousand_routes_are_checked_without_a_second_thought() {
+    use std::fmt::Write as _;
+    let mut text = String::from("[routes]\n");
+    for number in 0..10_000 {
+        writeln!(text, "r{number} = {{ path = \"/p{number}\", methods = [\"GET\"], to = 8000 }}").expect("write");
+    }
+    let start = std::time::Instant::now();
+    let loaded = from_str("many.toml", &text);
+    assert!(loaded.config.is_some());
+    // Without optimisation, on a busy machine; what is quadratic takes minutes.
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
