@@ -110,6 +110,11 @@ impl Host {
         Ok(Self { name, port: port.filter(|port| !port.is_empty()).map(parse_port).transpose()? })
     }
 
+    /// Stands in for the host of a request that names none that could be read.
+    pub fn unknown() -> Self {
+        Self { name: "unknown".into(), port: None }
+    }
+
     /// Lowercase, without port and trailing dot; an IPv6 address keeps its brackets.
     pub fn name(&self) -> &str {
         &self.name

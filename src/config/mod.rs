@@ -15,6 +15,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::diagnostic::Span;
 
+mod words;
+
+pub use words::Words;
+
 /// Where the proxy listens when nothing says otherwise.
 pub const DEFAULT_PORT: u16 = 62893;
 
@@ -288,7 +292,7 @@ pub enum Balance {
 }
 
 /// `health = { path, interval, timeout }`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Health {
     /// Asked with GET; any status below 400 is well.
     pub path: String,

@@ -93,6 +93,12 @@ impl Table {
         host.is_local() || self.named_levels(host).next().is_some()
     }
 
+    /// Every route once, where the most specific of its hosts stands.
+    pub fn routes_by_rank(&self) -> impl Iterator<Item = RouteId> {
+        let mut seen = vec![false; self.conditions.len()];
+        self.rules.iter().map(|rule| rule.route).filter(move |route| !std::mem::replace(&mut seen[route.0], true))
+    }
+
     /// From the most specific host to the least.
     fn levels<'t>(&'t self, host: &'t Host) -> impl Iterator<Item = &'t Level> {
         let any_local = (host.is_local() && host.name() != OWN_HOST).then_some(&self.any_local);

@@ -158,6 +158,26 @@ pub enum Mismatch<'t> {
     Query(&'t FieldMatch),
 }
 
+impl Mismatch<'_> {
+    /// The condition and what was there in its place, as one clause.
+    pub fn because(&self, head: &RequestHead<'_>) -> String {
+        match self {
+            Self::Host(wanted) => format!("the host is not {wanted}"),
+            Self::Path(PathMatch::Exact(path) | PathMatch::Prefix(path)) if differs_by_case(path, head.path) => {
+                format!("the path differs from {path} by case")
+            }
+            Self::Path(wanted) => format!("the path is not {wanted}"),
+            Self::Method(wanted) => format!("the method {} is none of {}", head.method, wanted.join(", ")),
+            Self::Header(wanted) => format!("the header condition {wanted} does not hold"),
+            Self::Query(wanted) => format!("the query condition {wanted} does not hold"),
+        }
+    }
+}
+
+fn differs_by_case(wanted: &str, path: &str) -> bool {
+    prefix_matches(&wanted.to_ascii_lowercase(), &path.to_ascii_lowercase()) && !prefix_matches(wanted, path)
+}
+
 impl Conditions {
     /// Compiles what the checker has let through.
     pub fn new(methods: &[String], headers: &[FieldMatch], query: &[FieldMatch]) -> Result<Self, regex::Error> {
@@ -213,31 +233,5 @@ pub fn path_matches(condition: &PathMatch, path: &str) -> bool {
         PathMatch::Exact(wanted) => path == wanted,
         PathMatch::Prefix(prefix) => prefix_matches(prefix, path),
         PathMatch::Regex(pattern) => Regex::new(&anchored(pattern)).is_ok_and(|regex| regex.is_match(path)),
-    }
-}
-
-/// A condition in the words of the file, such as `header x-beta = "1"`.
-pub fn field_words(kind: &str, wanted: &FieldMatch) -> String {
-    match &wanted.value {
-        ValueMatch::Equals(value) => format!("{kind} {} = {value:?}", wanted.name),
-        ValueMatch::Regex(pattern) => format!("{kind} {} ~ {pattern:?}", wanted.name),
-    }
-}
-
-/// A host condition in the words of the file.
-pub fn host_words(condition: &HostMatch) -> String {
-    match condition {
-        HostMatch::Exact(name) => name.clone(),
-        HostMatch::Wildcard(suffix) => format!("*.{suffix}"),
-        HostMatch::AnyLocal => "any local host".into(),
-    }
-}
-
-/// A path condition in the words of the file.
-pub fn path_words(condition: &PathMatch) -> String {
-    match condition {
-        PathMatch::Exact(path) => format!("exactly {path}"),
-        PathMatch::Regex(pattern) => format!("the pattern {pattern}"),
-        PathMatch::Prefix(prefix) => prefix.clone(),
     }
 }
