@@ -42,7 +42,7 @@ fn in_turn(candidates: &[Candidate], turn: usize) -> Option<usize> {
         return None;
     }
     let round = weights().sum::<usize>() / unit;
-    let step = (round * 618 / 1000..).find(|&step| gcd(step, round) == 1)?;
+    let step = ((round * 618 + 500) / 1000..).find(|&step| gcd(step, round) == 1)?;
     share(candidates, (turn % round * step % round * unit) as u64)
 }
 
