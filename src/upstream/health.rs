@@ -2,7 +2,10 @@
 //!
 //! Two failures in a row take an endpoint out of the choice, one success brings it back.
 
-use std::sync::{Weak, atomic::Ordering::Relaxed};
+use std::{
+    pin::pin,
+    sync::{Weak, atomic::Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -50,9 +53,12 @@ async fn ask(endpoint: &Endpoint, health: &Health) -> Option<u16> {
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .ok()?;
+    let mut answered = pin!(sender.send_request(request));
     // The answer's body is of no interest: dropping both ends closes the connection.
-    tokio::select! {
-        response = sender.send_request(request) => Some(response.ok()?.status().as_u16()),
-        _ = connection => None,
-    }
+    let response = tokio::select! {
+        response = &mut answered => response,
+        // A short answer is whole in the moment in which the connection that brought it ends.
+        _ = connection => answered.await,
+    };
+    Some(response.ok()?.status().as_u16())
 }
