@@ -1,14 +1,16 @@
 //! What a person may type. The words of `--help`, the manual and the completions all come from here.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind, parser::ValueSource,
+};
 
 /// One stable localhost address in front of everything that runs on this machine.
 ///
 /// Without a command: `portolan serve`.
 #[derive(Debug, Parser)]
-#[command(name = "portolan", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "portolan", version, max_term_width = 100)]
 pub(super) struct Flags {
     /// What every command takes.
     #[command(flatten)]
@@ -19,6 +21,22 @@ pub(super) struct Flags {
     /// What `serve` takes.
     #[command(flatten)]
     pub serve: Serve,
+}
+
+impl Flags {
+    /// Reads what was typed. What `serve` takes may stand alone, but not in front of a command, which would ignore it.
+    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        // The environment's PORTOLAN_LISTEN is for whichever command listens.
+        if let Some(name) = matches.subcommand_name()
+            && matches.value_source("listen") == Some(ValueSource::CommandLine)
+        {
+            let message = format!("`--listen` stands behind its command: `portolan {name} --listen ADDR`");
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// What every command takes.

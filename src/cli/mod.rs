@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::{
     config::{
@@ -65,7 +65,7 @@ fn usage() -> ExitCode {
 
 /// Does what the arguments say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let flags = match Flags::try_parse_from(arguments) {
+    let flags = match Flags::read(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             // A pipe that was closed early is no matter.
