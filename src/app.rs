@@ -14,7 +14,6 @@ use std::{
         mpsc::Sender,
     },
     thread,
-    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,16 +33,13 @@ use crate::{
     live::{Change, Live, Snapshot},
     observe::Log,
     table::CompileError,
-    upstream::health,
+    upstream::{health, pool},
 };
 
 /// The most client connections at once. Each may need a second descriptor for its program (Envoy advises to stay
 /// below half of the limit), and a few are needed for everything else.
 const MOST_CONNECTIONS: usize = 10_000;
 const SPARE_DESCRIPTORS: usize = 64;
-
-/// How often connections that lie idle at a worker are looked through.
-const POOL_SWEEP: Duration = Duration::from_secs(1);
 
 /// A running proxy. Dropping it ends its workers without draining.
 #[derive(Debug)]
@@ -229,7 +225,7 @@ async fn sweep_connections(sweep: Rc<Sweep>) {
 
 async fn sweep_pools(worker: Rc<Worker>) {
     loop {
-        sleep(POOL_SWEEP).await;
+        sleep(pool::SWEEP).await;
         worker.pools().sweep();
     }
 }

@@ -49,6 +49,7 @@ impl RequestHead<'_> {
 pub struct Host {
     name: String,
     port: Option<u16>,
+    local: bool,
 }
 
 /// The longest name that DNS can carry, in characters (RFC 1035 §2.3.4).
@@ -107,12 +108,13 @@ impl Host {
             }
             (name.to_ascii_lowercase(), port)
         };
-        Ok(Self { name, port: port.filter(|port| !port.is_empty()).map(parse_port).transpose()? })
+        let port = port.filter(|port| !port.is_empty()).map(parse_port).transpose()?;
+        Ok(Self { local: is_local_name(&name), name, port })
     }
 
     /// Stands in for the host of a request that names none that could be read.
     pub fn unknown() -> Self {
-        Self { name: "unknown".into(), port: None }
+        Self { name: "unknown".into(), port: None, local: false }
     }
 
     /// Lowercase, without port and trailing dot; an IPv6 address keeps its brackets.
@@ -128,7 +130,7 @@ impl Host {
     /// Whether the name can only mean this machine: `localhost`, `*.localhost` (RFC 6761 §6.3),
     /// 127.0.0.0/8 in its usual spelling, `[::1]`.
     pub fn is_local(&self) -> bool {
-        is_local_name(&self.name)
+        self.local
     }
 }
 

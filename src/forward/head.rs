@@ -61,6 +61,31 @@ pub enum Refusal {
     MaxForwards,
 }
 
+/// Which of the fields that matter to us are there, found in one pass: each look-up by name would cost a hash.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    connection: bool,
+    transfer_encoding: bool,
+    te: bool,
+    via: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match *name {
+                CONNECTION => seen.connection = true,
+                TRANSFER_ENCODING => seen.transfer_encoding = true,
+                TE => seen.te = true,
+                VIA => seen.via = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
 /// A connection of a client, in the form in which it is told to programs.
 #[derive(Debug)]
 pub struct Client {
@@ -87,6 +112,9 @@ pub struct Checked {
     pub host: Host,
     /// The same, as it is passed on.
     host_field: HeaderValue,
+    /// HTTP/1.0 may leave it out.
+    host_is_missing: bool,
+    seen: Seen,
 }
 
 /// A request's header map as plain look-ups.
@@ -101,13 +129,19 @@ impl Fields for HeaderFields<'_> {
 /// Refuses what must not be routed; otherwise the host that the request is for.
 pub fn check(parts: &request::Parts, client: &Client) -> Result<Checked, Refusal> {
     check_target(parts)?;
-    check_transfer_coding(&parts.headers)?;
+    let seen = Seen::of(&parts.headers);
+    if seen.transfer_encoding {
+        check_transfer_coding(&parts.headers)?;
+    }
     let mut hosts = parts.headers.get_all(HOST).iter();
     let field = hosts.next();
     if hosts.next().is_some() {
         return Err(Refusal::TwoHosts);
     }
-    let checked = |field: HeaderValue| Ok(Checked { host: Host::parse(field.as_bytes())?, host_field: field });
+    let host_is_missing = field.is_none();
+    let checked = |field: HeaderValue| {
+        Ok(Checked { host: Host::parse(field.as_bytes())?, host_field: field, host_is_missing, seen })
+    };
     match (parts.uri.authority(), field) {
         // Absolute-form: its authority counts, but a broken Host field is refused all the same (RFC 9112 §3.2.2).
         (Some(authority), field) => {
@@ -157,8 +191,9 @@ fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Whether the request asks to leave HTTP (RFC 9110 §7.8); returns the protocol.
-pub fn upgrade(parts: &request::Parts) -> Option<&HeaderValue> {
-    let asks = parts.method == Method::GET
+pub fn upgrade<'a>(parts: &'a request::Parts, checked: &Checked) -> Option<&'a HeaderValue> {
+    let asks = checked.seen.connection
+        && parts.method == Method::GET
         && parts.version == Version::HTTP_11
         && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         && !parts.headers.contains_key(TRANSFER_ENCODING)
@@ -167,8 +202,8 @@ pub fn upgrade(parts: &request::Parts) -> Option<&HeaderValue> {
 }
 
 /// Whether `name` stands in a Via field: the request has been here before.
-pub fn has_been_here(headers: &HeaderMap, name: &str) -> bool {
-    tokens(headers, &VIA).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
+pub fn has_been_here(headers: &HeaderMap, checked: &Checked, name: &str) -> bool {
+    checked.seen.via && tokens(headers, &VIA).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
 }
 
 /// How a request with `Max-Forwards` goes on (RFC 9110 §7.6.2).
@@ -225,13 +260,13 @@ impl Outgoing<'_> {
     pub fn fields(&self, incoming: &HeaderMap) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(incoming.len() + 8);
         let host = self.authority.map_or_else(|| self.checked.host_field.clone(), value);
-        if !incoming.contains_key(HOST) {
-            fields.insert(HOST, host.clone());
+        let named = if self.checked.seen.connection { Named::of(incoming) } else { Named::default() };
+        if self.checked.host_is_missing {
+            fields.append(HOST, host.clone());
         }
-        let named = Named::of(incoming);
         for (name, value) in incoming {
             match *name {
-                HOST => drop(fields.insert(HOST, host.clone())),
+                HOST => drop(fields.append(HOST, host.clone())),
                 CONTENT_LENGTH => {
                     fields.entry(CONTENT_LENGTH).or_insert_with(|| value.clone());
                 }
@@ -239,7 +274,9 @@ impl Outgoing<'_> {
                 _ => drop(fields.append(name.clone(), value.clone())),
             }
         }
-        self.add_connection(incoming, &mut fields);
+        if self.checked.seen.connection || self.checked.seen.te {
+            self.add_connection(incoming, &mut fields);
+        }
         fields.append(X_FORWARDED_FOR, self.client.forwarded_for.clone());
         fields.append(X_FORWARDED_HOST, self.checked.host_field.clone());
         fields.append(X_FORWARDED_PROTO, HTTP);
@@ -257,7 +294,7 @@ impl Outgoing<'_> {
         if let Some(protocol) = self.upgrade {
             fields.append(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.append(UPGRADE, protocol.clone());
-        } else if incoming.contains_key(TE) && tokens(incoming, &TE).any(|coding| coding == "trailers") {
+        } else if self.checked.seen.te && tokens(incoming, &TE).any(|coding| coding == "trailers") {
             fields.append(CONNECTION, HeaderValue::from_static("te"));
             fields.append(TE, HeaderValue::from_static("trailers"));
         }
@@ -277,16 +314,22 @@ pub enum BadAnswer {
 
 /// The fields of an answer as the client sees them. `upgraded` keeps what announces the new protocol.
 pub fn answer(incoming: HeaderMap, status: http::StatusCode, upgraded: bool) -> Result<HeaderMap, BadAnswer> {
-    if check_transfer_coding(&incoming).is_err() {
+    let has_coding = incoming.contains_key(TRANSFER_ENCODING);
+    if has_coding && check_transfer_coding(&incoming).is_err() {
         return Err(BadAnswer::TransferCoding);
     }
-    let no_length = incoming.contains_key(TRANSFER_ENCODING) || status == http::StatusCode::NO_CONTENT;
-    let touched = incoming.keys().any(is_of_one_hop) || incoming.get_all(CONTENT_LENGTH).iter().nth(1).is_some();
+    let no_length = has_coding || status == http::StatusCode::NO_CONTENT;
+    let touched = incoming.keys().any(is_of_one_hop) || repeats(&incoming, &CONTENT_LENGTH);
     let untouched = !touched && (!no_length || !incoming.contains_key(CONTENT_LENGTH));
     if untouched {
         return Ok(incoming);
     }
     let named = Named::of(&incoming);
+    if !no_length && named.0.is_empty() && only_the_last_goes(&incoming) {
+        let mut fields = incoming;
+        fields.remove(CONNECTION);
+        return Ok(fields);
+    }
     let mut fields = HeaderMap::with_capacity(incoming.len());
     for (name, value) in &incoming {
         match *name {
@@ -303,6 +346,22 @@ pub fn answer(incoming: HeaderMap, status: http::StatusCode, upgraded: bool) -> 
         fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     Ok(fields)
+}
+
+fn repeats(fields: &HeaderMap, name: &HeaderName) -> bool {
+    fields.len() > fields.keys_len() && fields.get_all(name).iter().nth(1).is_some()
+}
+
+/// Whether `Connection` is the last field and the only one of this hop: taking it off then moves no other.
+/// nginx answers so, and every other proxy that keeps its connections.
+fn only_the_last_goes(fields: &HeaderMap) -> bool {
+    let (mut of_one_hop, mut last) = (0, None);
+    for name in fields.keys() {
+        of_one_hop += usize::from(is_of_one_hop(name));
+        last = Some(name);
+    }
+    // Equal names hang on their first one and are not moved.
+    of_one_hop == 1 && last == Some(&CONNECTION) && !repeats(fields, &CONTENT_LENGTH)
 }
 
 /// Applies a route's edits: remove, then set, then add.
@@ -361,13 +420,11 @@ fn is_dropped_from_requests(name: &HeaderName) -> bool {
 }
 
 /// Fields that `Connection` names and so takes along, but for those that must go on (RFC 9110 §7.6.1).
+#[derive(Default)]
 struct Named<'a>(Vec<&'a str>);
 
 impl<'a> Named<'a> {
     fn of(headers: &'a HeaderMap) -> Self {
-        if !headers.contains_key(CONNECTION) {
-            return Self(Vec::new());
-        }
         let is_ours = |token: &&str| {
             ![
                 "host",

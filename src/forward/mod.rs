@@ -118,7 +118,7 @@ impl Worker {
         if !snapshot.table.knows(&checked.host) {
             return Err(Failure::UnknownHost);
         }
-        if head::has_been_here(&parts.headers, &self.name) {
+        if head::has_been_here(&parts.headers, &checked, &self.name) {
             return Err(Failure::Loop);
         }
         let hit = snapshot.table.find(&head).ok_or(Failure::NoRoute)?;
@@ -139,7 +139,7 @@ impl Worker {
             }
             Action::Redirect(redirect) => asked.answer(Answer::redirect(redirect.status, &redirect.to), "redirect"),
             Action::Respond(respond) => {
-                let answer = written(respond).await.map_err(|(path, error)| Failure::NoAnswerFile {
+                let answer = Box::pin(written(respond)).await.map_err(|(path, error)| Failure::NoAnswerFile {
                     route: Arc::clone(&route.name),
                     path,
                     error,
@@ -149,7 +149,7 @@ impl Worker {
             Action::Files(folder) => {
                 let path =
                     edits.target.as_deref().map_or(head.path, |target| target.split('?').next().unwrap_or(target));
-                let found = folder.answer(&head, path).await;
+                let found = Box::pin(folder.answer(&head, path)).await;
                 let answer = found.map_err(|missing| Failure::NoFile { route: Arc::clone(&route.name), missing })?;
                 asked.answer(answer, "files")
             }
@@ -172,7 +172,7 @@ impl Worker {
             target: edits.target.as_deref(),
             authority: edits.authority,
             edits: edits.fields,
-            upgrade: head::upgrade(asked.parts),
+            upgrade: head::upgrade(asked.parts, checked),
             hops,
         }
     }

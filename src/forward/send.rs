@@ -77,7 +77,7 @@ impl Worker {
         let mut uploads = Uploads::new(asked, forward, incoming).await.map_err(|reason| failed(endpoint, reason))?;
         if let (Some(protocol), Some(on_upgrade)) = (outgoing.upgrade, on_upgrade) {
             asked.record(|record| record.target = endpoint.address().to_string());
-            let opened = self.open(asked, forward, endpoint, outgoing, protocol, on_upgrade).await;
+            let opened = Box::pin(self.open(asked, forward, endpoint, outgoing, protocol, on_upgrade)).await;
             return opened.map_err(|reason| failed(endpoint, reason));
         }
         let mut tries_left = forward.retries;
@@ -87,7 +87,7 @@ impl Worker {
             asked.record(|record| record.target = endpoint.address().to_string());
             let connected = match lease.take() {
                 Some(lease) => Ok(lease),
-                None => self.pools.dial(endpoint, forward.connect_timeout).await,
+                None => Box::pin(self.pools.dial(endpoint, forward.connect_timeout)).await,
             };
             let lease_in_use = match connected {
                 Ok(lease) => lease,
@@ -246,7 +246,7 @@ impl<'a> Uploads<'a> {
             .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let is_small = incoming.size_hint().exact().is_some_and(|size| size <= REPLAYABLE);
         if is_small && is_idempotent(&parts.method) && !expects {
-            let whole = incoming.collect().await.map_err(|_| Reason::Closed)?.to_bytes();
+            let whole = Box::pin(incoming.collect()).await.map_err(|_| Reason::Closed)?.to_bytes();
             asked.deadlines.all_read();
             uploads.kind = Kind::Whole(whole);
             return Ok(uploads);

@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::deadlines::{Deadlines, Limit, Place, WRITE};
+use crate::tunnel::gather::poll_write_gathered;
 
 /// The largest head, in bytes; 431 above it. Large cookies of development fit (Envoy 60 KiB, Caddy 16 KiB).
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -142,7 +143,7 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        let written = poll_write_gathered(&mut this.stream, cx, slices);
         this.note_write(&written);
         written
     }

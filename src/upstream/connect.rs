@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::Endpoint;
-use crate::config::Address;
+use crate::{config::Address, tunnel::gather::poll_write_gathered};
 
 /// A connection to a program.
 #[derive(Debug)]
@@ -141,8 +141,8 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(stream) => poll_write_gathered(stream, cx, slices),
+            Self::Unix(stream) => poll_write_gathered(stream, cx, slices),
         }
     }
 
