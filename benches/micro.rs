@@ -1,5 +1,7 @@
 //! What one look-up and one head cost, without sockets: `cargo bench --bench micro`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot begin ends, and says why")]
+
 use std::fmt::Write;
 
 use divan::{Bencher, black_box};

@@ -9,9 +9,7 @@ use std::{borrow::Cow, io, path::Path};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
-#[cfg(feature = "files")]
 mod beneath;
-#[cfg(feature = "files")]
 pub mod files;
 pub mod pages;
 

@@ -246,7 +246,6 @@ pub fn is_navigation(head: &RequestHead<'_>) -> bool {
 }
 
 /// Whether the client names HTML among what it takes; `*/*` alone is what programs send.
-#[cfg(feature = "files")]
 pub(super) fn accepts_html(head: &RequestHead<'_>) -> bool {
     let wish = wish(head.text("accept").unwrap_or_default(), "text/html");
     wish.specific && wish.quality > 0
