@@ -21,8 +21,6 @@ lint:
 # Does it build without its features, and with each alone?
 features:
     cargo check --locked --no-default-features
-    cargo check --locked --no-default-features --features files
-    cargo check --locked --no-default-features --features mimalloc
 
 # All tests, or those whose names contain a word: `just test reload`
 test *words:

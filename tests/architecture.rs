@@ -15,7 +15,7 @@ use std::{
 const ROWS: [&[&str]; 9] = [
     &["diagnostic", "drain", "head"],
     &["config", "respond", "observe", "tunnel", "http1"],
-    &["filter", "upstream", "listen", "discover", "supervise", "export"],
+    &["filter", "upstream", "listen", "discover", "watch", "supervise", "export"],
     &["table"],
     &["live"],
     &["forward"],

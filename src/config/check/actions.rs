@@ -12,7 +12,6 @@ use crate::{
         document::{Kind, Value},
         keys,
     },
-    diagnostic::Diagnostic,
 };
 
 /// A program on this machine answers a connection at once or is stuck.
