@@ -72,13 +72,19 @@ fn banner(
     let urls: Vec<String> = routes[..shown].iter().map(|route| route.words.url(address.port())).collect();
     let name_width = routes[..shown].iter().map(|route| route.name.chars().count()).max().unwrap_or(0).max(8);
     let url_width = urls.iter().map(|url| url.chars().count()).max().unwrap_or(0);
+    let owners = routes[..shown].iter().map(|route| state(route, &listeners, unicode).0.chars().count()).max();
+    let program_width = owners.filter(|width| *width > 0).map_or(0, |width| width + 2);
+    let target_width = routes[..shown].iter().map(|route| route.words.target.chars().count()).max().unwrap_or(0);
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("  {}  ready in {} ms\n\n", paint("1", &format!("portolan {version}")), took.as_millis());
     for (route, url) in routes[..shown].iter().zip(&urls) {
         let arrow = paint("32", if unicode { "➜" } else { ">" });
         let padding = " ".repeat(url_width - url.chars().count());
-        let state = state(route, &listeners, unicode);
-        text += &format!("  {arrow}  {:<name_width$}  {}{padding}  {state}\n", &*route.name, paint("36", url));
+        let (program, state) = state(route, &listeners, unicode);
+        let target = &route.words.target;
+        let line = format!("{program:<program_width$}{target:<target_width$}  {state}");
+        text +=
+            &format!("  {arrow}  {:<name_width$}  {}{padding}  {}\n", &*route.name, paint("36", url), line.trim_end());
     }
     if routes.is_empty() {
         text += &format!("     no routes yet: http://{} answers with what it knows\n", told(address));
@@ -94,23 +100,20 @@ fn banner(
     text
 }
 
-/// The target, who is there, and whether anybody is.
-fn state(route: &Route, listeners: &[Listener], unicode: bool) -> String {
-    let target = &route.words.target;
-    let Action::Forward(forward) = &route.action else { return target.clone() };
-    let ports = forward.upstream.endpoints().filter_map(|endpoint| match endpoint.address() {
+/// The program behind a route, and whether anybody is there.
+fn state(route: &Route, listeners: &[Listener], unicode: bool) -> (String, String) {
+    let Action::Forward(forward) = &route.action else { return (String::new(), String::new()) };
+    let port = forward.upstream.endpoints().find_map(|endpoint| match endpoint.address() {
         Address::Loopback(port) => Some(*port),
         Address::Ip(address) if address.ip().is_loopback() => Some(address.port()),
         Address::Ip(_) | Address::Name { .. } | Address::Unix(_) => None,
     });
-    let ports: Vec<u16> = ports.collect();
     // A socket of the file system or a program elsewhere is not looked up.
-    let Some(first) = ports.first() else { return target.clone() };
-    let holder = listeners.iter().find(|listener| listener.address.port() == *first);
+    let Some(port) = port else { return (String::new(), String::new()) };
     let (up, down) = if unicode { ("● up", "○ nothing listens") } else { ("* up", "o nothing listens") };
-    match holder {
-        Some(Listener { owner: Some(owner), .. }) => format!("{:<8} {target}  pid {}  {up}", owner.program, owner.pid),
-        Some(_) => format!("{:<8} {target}  {up}", ""),
-        None => format!("{:<8} {target}  {down}", ""),
+    match listeners.iter().find(|listener| listener.address.port() == port) {
+        Some(Listener { owner: Some(owner), .. }) => (owner.program.clone(), format!("pid {}  {up}", owner.pid)),
+        Some(_) => (String::new(), up.to_owned()),
+        None => (String::new(), down.to_owned()),
     }
 }

@@ -60,7 +60,7 @@ fn table(listeners: &[Listener]) -> String {
     let mut text = HEAD.to_owned();
     for (name, listener) in &names {
         let owner = listener.owner.as_ref().map(|owner| format!("  # {}, pid {}", owner.program, owner.pid));
-        text += &format!("{name} = {}{}\n", listener.address.port(), owner.unwrap_or_default());
+        text += &format!("{}{}\n", discover::route_line(name, listener.address), owner.unwrap_or_default());
     }
     if names.is_empty() {
         text += "# Nothing listens on this machine now. A line per program:\n";
@@ -94,15 +94,23 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
 
 fn rows(out: &mut impl Write, listeners: &[Listener]) -> io::Result<()> {
     let lines = discover::names(listeners);
-    writeln!(out, "{:<7} {:<14} {:<8} {:<28} line in [routes]", "port", "program", "pid", "folder")?;
-    for listener in listeners {
+    let row = |listener: &Listener| {
         let owner = listener.owner.as_ref();
-        let program = owner.map_or("(not visible)", |owner| owner.program.as_str());
-        let pid = owner.map_or_else(String::new, |owner| owner.pid.to_string());
-        let folder = owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, short);
         let line = lines.iter().find(|(_, named)| named.address == listener.address);
-        let line = line.map_or_else(String::new, |(name, _)| format!("{name} = {}", listener.address.port()));
-        writeln!(out, "{:<7} {program:<14} {pid:<8} {folder:<28} {line}", listener.address.port())?;
+        [
+            listener.address.port().to_string(),
+            owner.map_or_else(|| "(not visible)".to_owned(), |owner| owner.program.chars().take(20).collect()),
+            owner.map_or_else(String::new, |owner| owner.pid.to_string()),
+            owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, short),
+            line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address)),
+        ]
+    };
+    let head = ["port", "program", "pid", "folder", "line in [routes]"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(listeners.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let [port, program, pid, folder] = [0, 1, 2, 3].map(width);
+    for [a, b, c, d, line] in &rows {
+        writeln!(out, "{}", format!("{a:<port$}  {b:<program$}  {c:<pid$}  {d:<folder$}  {line}").trim_end())?;
     }
     writeln!(out)
 }

@@ -99,6 +99,7 @@ impl Worker {
                 }
                 Err(error) => return Err(failed(endpoint, error.into())),
             };
+            let reused = lease_in_use.is_reused();
             let request = match unsent.take() {
                 Some(request) => *request,
                 None => request(asked, outgoing, uploads.next()),
@@ -109,12 +110,13 @@ impl Worker {
                     let lease = uploads.is_sent().then_some(lease);
                     return pass_on(asked, response, lease, in_flight).map_err(|reason| failed(endpoint, reason));
                 }
-                Err(Broken { again: Again::Unsent(request), .. }) if tries_left > 0 => unsent = Some(request),
+                // An old connection had just closed: taking a new one is no repetition.
+                Err(Broken { again: Again::Unsent(request), .. }) if reused || tries_left > 0 => unsent = Some(request),
                 Err(Broken { again: Again::IfIdempotent, .. })
                     if tries_left > 0 && is_idempotent(&asked.parts.method) && uploads.can_repeat() => {}
                 Err(broken) => return Err(failed(endpoint, broken.reason)),
             }
-            tries_left -= 1;
+            tries_left = tries_left.saturating_sub(1);
         }
     }
 }

@@ -6,12 +6,10 @@ use std::{
 };
 
 use super::{Problems, filters, section::Section, services::Services, targets};
-use crate::{
-    config::{
-        Action, Balance, Files, Forward, Health, Redirect, Respond, RespondBody, Target,
-        document::{Kind, Value},
-        keys,
-    },
+use crate::config::{
+    Action, Balance, Files, Forward, Health, Redirect, Respond, RespondBody, Target,
+    document::{Kind, Value},
+    keys,
 };
 
 /// A program on this machine answers a connection at once or is stuck.
