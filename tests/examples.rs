@@ -16,11 +16,15 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use portolan::config::load;
 use promise::{Promise, Request};
 use stage::Stage;
+
+/// Longer than anything takes here unless it never comes; the machine may be a slow one.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_page_and_its_api_share_one_address() {
@@ -134,8 +138,12 @@ fn an_ill_target_gets_no_requests_until_it_is_well_again() {
 fn where_every_target_is_ill_the_answer_says_so() {
     let stage = Stage::of("health-and-balance");
     let places = [":8001", ":8002", ":8003"];
-    places.map(|place| stage.origin(place).answer_health_with(500));
-    places.map(|place| stage.origin(place).wait_for_health_checks(2));
+    for place in places {
+        stage.origin(place).answer_health_with(500);
+    }
+    for place in places {
+        stage.origin(place).wait_for_health_checks(2);
+    }
 
     let answer = stage.ask(&Request::get("/"), &[]);
 
@@ -153,15 +161,15 @@ fn no_example_is_forgotten() {
 
 #[test]
 fn every_table_in_the_words_of_our_pages_loads() {
-    let mut tables = 0;
+    let mut tables = Vec::new();
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         for (line, table) in toml_blocks(&fs::read_to_string(&page).unwrap()) {
             stage::good(load::from_str(&name, &table), &format!("{name}, the table at line {line}"));
-            tables += 1;
+            tables.push(name.clone());
         }
     }
-    assert!(tables >= 2, "the README shows tables, and only {tables} were found");
+    assert!(tables.contains(&"README.md".to_owned()), "no table of the README was found: {tables:?}");
 }
 
 #[test]

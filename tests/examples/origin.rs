@@ -16,6 +16,8 @@ use std::{
     thread,
 };
 
+use crate::PATIENCE;
+
 /// A running program.
 pub(crate) struct Origin {
     state: Arc<State>,
@@ -82,7 +84,7 @@ impl Origin {
         while self.health_checks.try_recv().is_ok() {}
         // The first may have been answered as before, and the last must have been followed by another.
         for _ in 0..count + 2 {
-            self.health_checks.recv().unwrap();
+            self.health_checks.recv_timeout(PATIENCE).unwrap();
         }
     }
 

@@ -7,16 +7,12 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
 };
 
 use portolan::config::{Action, Address, Config, load};
 use tempfile::TempDir;
 
-use crate::{origin::Origin, promise::Request};
-
-/// A wait that only a mistake makes as long; the machine may be a slow one.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{PATIENCE, origin::Origin, promise::Request};
 
 /// A running example. Dropping it ends the proxy.
 pub(crate) struct Stage {
