@@ -49,6 +49,8 @@ fn a_vite_page_and_its_flask_api_share_one_address_and_an_edit_arrives_without_a
 
         let mut browser = Command::new("node");
         browser.arg(installed::source("browser.mjs")).arg(portolan.url("/")).arg(page.path().join("chart.js"));
+        // For whoever wants to see it.
+        browser.arg(installed::folder().join("browser-story.png"));
         run(&mut browser);
     });
 }

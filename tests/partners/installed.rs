@@ -75,6 +75,6 @@ pub(crate) fn source(path: &str) -> PathBuf {
 }
 
 /// Where setup installs to: `partners` in cargo's target folder, wherever that is.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("partners")
 }
