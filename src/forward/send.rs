@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body, Incoming},
@@ -195,6 +195,8 @@ fn pass_on(
         lease.limit_idle(theirs);
     }
     parts.headers = head::answer(parts.headers, parts.status, false)?;
+    // The version is one connection's: a program that speaks 1.0 does not take keep-alive and chunks from a client.
+    parts.version = Version::default();
     asked.record(|record| record.status = parts.status.as_u16());
     Ok(Response::from_parts(parts, asked.download(Source::Program { incoming, lease, in_flight })))
 }

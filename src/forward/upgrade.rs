@@ -5,7 +5,7 @@
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
@@ -60,6 +60,7 @@ impl Worker {
         let from_program = agreed.then(|| hyper::upgrade::on(&mut response));
         let (mut parts, incoming) = response.into_parts();
         parts.headers = head::answer(parts.headers, parts.status, agreed)?;
+        parts.version = Version::default();
         asked.record(|record| record.status = parts.status.as_u16());
         let Some(from_program) = from_program else {
             let source = Source::Program { incoming, lease: None, in_flight: None };

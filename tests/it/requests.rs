@@ -79,10 +79,41 @@ async fn s2_two_host_fields_are_refused_even_if_they_are_equal() {
 #[tokio::test]
 async fn s3_a_value_that_no_host_can_have_is_refused() {
     let hosts = [
-        "", "  ", ":80", "user@localhost", "user:pw@localhost", "localhost/", "localhost/x", "/", "a,b", "localhost, localhost",
-        "a b", "localhost:65536", "localhost:99999", "localhost:x", "localhost:-1", "localhost:+80", "localhost:80:80",
-        "[", "[]", "[::1", "::1", "[::1]x", "[::g]", "[fe80::1%25lo]", "http://localhost", "localhost?x", "localhost#x",
-        "localhost\\x", "%6cocalhost", ".localhost", "*", "*.localhost", "l\u{e9}calhost", "\"localhost\"", "<script>",
+        "",
+        "  ",
+        ":80",
+        "user@localhost",
+        "user:pw@localhost",
+        "localhost/",
+        "localhost/x",
+        "/",
+        "a,b",
+        "localhost, localhost",
+        "a b",
+        "localhost:65536",
+        "localhost:99999",
+        "localhost:x",
+        "localhost:-1",
+        "localhost:+80",
+        "localhost:80:80",
+        "[",
+        "[]",
+        "[::1",
+        "::1",
+        "[::1]x",
+        "[::g]",
+        "[fe80::1%25lo]",
+        "http://localhost",
+        "localhost?x",
+        "localhost#x",
+        "localhost\\x",
+        "%6cocalhost",
+        ".localhost",
+        "*",
+        "*.localhost",
+        "l\u{e9}calhost",
+        "\"localhost\"",
+        "<script>",
     ];
     let requests: Vec<String> = hosts.iter().map(|host| format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")).collect();
     are_refused(400, &requests).await;
@@ -147,6 +178,8 @@ async fn s5_a_target_begins_with_a_slash() {
             request("GET", "http://user@localhost/", &[]),
             request("GET", "", &[]),
             request("GET", "/a b", &[]),
+            // No URI holds a quote; the engine lets it pass in a path, and not in a query.
+            request("GET", "/?a=\"b\"", &[]),
         ],
     )
     .await;
@@ -303,9 +336,7 @@ async fn s14_a_chunk_that_is_not_well_formed_never_looks_like_a_whole_body() {
         "3;a\nabc\r\n0\r\n\r\n",
     ] {
         let (mut client, program, _proxy) = through("").await;
-        client
-            .send(format!("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"))
-            .await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")).await;
         let connection = program.connection();
         let broken = async {
             // The program may have got the head and a part; what it must never get is the end.
@@ -438,8 +469,23 @@ async fn a_head_of_a_hundred_fields_and_one_of_sixty_kilobytes_pass() {
 #[tokio::test]
 async fn s21_method_and_target_keep_their_bytes() {
     for target in [
-        "/a%2Fb", "/a%2fb", "//a//", "/a;b=c", "/?", "/a?b?c", "/a/../b", "/./a", "/%", "/%zz", "/a?b=%00&c+d", "/~!$&'()*+,=:@",
-        "/a\\b", "/a|b", "/{a}?[b]", "/a?q=\"x\"", "/\u{e9}",
+        "/a%2Fb",
+        "/a%2fb",
+        "//a//",
+        "/a;b=c",
+        "/?",
+        "/a?b?c",
+        "/a/../b",
+        "/./a",
+        "/%",
+        "/%zz",
+        "/a?b=%00&c+d",
+        "/~!$&'()*+,=:@",
+        "/a\\b",
+        "/a|b",
+        "/{a}?[b]",
+        "/a\"b\"",
+        "/\u{e9}?\u{e9}",
     ] {
         let (mut client, program, _proxy) = through("").await;
         client.send(get(target, &[])).await;
@@ -459,13 +505,31 @@ async fn s21_a_fragment_is_neither_routed_nor_forwarded() {
 #[tokio::test]
 async fn s22_fields_keep_order_number_and_bytes() {
     let lines = [
-        "x-b: 2", "cookie: a=1", "x-a: 1", "accept: */*", "x-obs: \u{e9}", "x-empty:", "x-b: 3", "cookie: b=2",
-        "x-spaces: a  b", "x-tab: a\tb", "x-quoted: \"a, b\"",
+        "x-b: 2",
+        "cookie: a=1",
+        "x-a: 1",
+        "accept: */*",
+        "x-obs: \u{e9}",
+        "x-empty:",
+        "x-b: 3",
+        "cookie: b=2",
+        "x-spaces: a  b",
+        "x-tab: a\tb",
+        "x-quoted: \"a, b\"",
     ];
     // The engine groups fields of one name behind the first of them, which changes the meaning of none.
     let grouped = [
-        "x-b: 2", "x-b: 3", "cookie: a=1", "cookie: b=2", "x-a: 1", "accept: */*", "x-obs: \u{c3}\u{a9}", "x-empty: ",
-        "x-spaces: a  b", "x-tab: a\tb", "x-quoted: \"a, b\"",
+        "x-b: 2",
+        "x-b: 3",
+        "cookie: a=1",
+        "cookie: b=2",
+        "x-a: 1",
+        "accept: */*",
+        "x-obs: \u{c3}\u{a9}",
+        "x-empty: ",
+        "x-spaces: a  b",
+        "x-tab: a\tb",
+        "x-quoted: \"a, b\"",
     ];
     let (request, proxy) = forwarded(get("/", &lines)).await;
     let expected = get("/", &grouped);

@@ -24,8 +24,7 @@ pub(crate) fn proxy(table: &str) -> Proxy {
 pub(crate) fn config(table: &str) -> Config {
     let loaded = load::from_str("table", table);
     let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
-    config.listen =
-        Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
+    config.listen = Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
     config
 }
 
