@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     listen::deadlines::{BODY, Deadlines, Limit},
-    observe::Exchange,
+    observe::{Ending, Exchange},
     upstream::{InFlight, pool::Lease},
 };
 
@@ -155,7 +155,7 @@ pub struct Download {
     source: Source,
     deadlines: Arc<Deadlines>,
     exchange: Option<Box<Exchange>>,
-    ended: bool,
+    ending: Ending,
 }
 
 /// Where an answer's body comes from.
@@ -181,7 +181,7 @@ pub enum Source {
 impl Download {
     /// The body of the answer that `exchange` is about.
     pub fn new(source: Source, deadlines: Arc<Deadlines>, exchange: Option<Box<Exchange>>) -> Self {
-        let mut download = Self { source, deadlines, exchange, ended: false };
+        let mut download = Self { source, deadlines, exchange, ending: Ending::Left };
         if download.is_end_stream() {
             download.end();
         }
@@ -190,7 +190,7 @@ impl Download {
 
     /// The last byte was read: the connection is free before the client has it.
     fn end(&mut self) {
-        self.ended = true;
+        self.ending = Ending::Whole;
         if let Source::Program { lease, in_flight, .. } = &mut self.source {
             in_flight.take();
             if let Some(lease) = lease.take() {
@@ -222,7 +222,8 @@ impl Body for Download {
                     this.end();
                 }
             }
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(_))) => this.ending = Ending::Cut,
+            Poll::Pending => {}
         }
         frame
     }
@@ -249,10 +250,8 @@ impl Body for Download {
 impl Drop for Download {
     fn drop(&mut self) {
         self.deadlines.exchange_ends();
-        if let Some(exchange) = &mut self.exchange
-            && !self.ended
-        {
-            exchange.record().cut = true;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record().ending = self.ending;
         }
     }
 }

@@ -75,7 +75,7 @@ impl Reason {
             Cause::ConnectRefused => format!("start the program, or mend the target at {origin}"),
             Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
             Cause::UpstreamTimeout => format!("raise `timeout` at {origin}, or see what the program waits for"),
-            Cause::UpstreamClosed => "look at the program's own output: it may have crashed".into(),
+            Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
             _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
         }
     }
@@ -87,7 +87,6 @@ impl Failure {
         match self {
             Self::Refused(Refusal::TargetTooLong(_)) => Cause::UriTooLong,
             Self::Refused(Refusal::Connect) => Cause::MethodRefused,
-            Self::Refused(Refusal::UnknownCoding) => Cause::NotImplemented,
             Self::Refused(_) => Cause::BadRequest,
             Self::UnknownHost => Cause::UnknownHost,
             Self::NoRoute => Cause::NoRoute,
@@ -143,7 +142,6 @@ impl Failure {
                 Page::new(cause, format!("route {route} -> {target}, {reason}"))
                     .route(route)
                     .target(target.clone())
-                    .note(format!("the target stands at {origin}"))
                     .help(reason.help(origin))
             }
             Self::Unhealthy { route, targets } => {

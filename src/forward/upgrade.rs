@@ -19,7 +19,7 @@ use super::{
 use crate::{
     listen::{conn::Socket, deadlines::Limit},
     live::Forward,
-    observe::{Exchange, Kind},
+    observe::{Ending, Exchange, Kind},
     tunnel::{self, Side},
     upstream::{Endpoint, connect::Stream},
 };
@@ -91,7 +91,7 @@ async fn carry(from_client: OnUpgrade, from_program: OnUpgrade, mut exchange: Op
         let record = exchange.record();
         record.kind = Kind::Tunnel;
         (record.sent, record.received) = (counts.sent, counts.received);
-        record.cut = matches!(end, tunnel::End::Failed(_));
+        record.ending = if matches!(end, tunnel::End::Failed(_)) { Ending::Cut } else { Ending::Whole };
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
-use super::{Kind, Record};
+use super::{Ending, Kind, Record};
 
 /// The widest path that is shown whole; an 80 column terminal never wraps.
 const PATH: usize = 30;
@@ -68,7 +68,7 @@ fn text(
 /// Unicode sign, ASCII sign, colour.
 fn sign(record: &Record) -> (char, char, &'static str) {
     match record {
-        _ if record.cut || record.status >= 500 => ('✗', 'x', "\x1b[31m"),
+        _ if record.ending == Ending::Cut || record.status >= 500 => ('✗', 'x', "\x1b[31m"),
         Record { kind: Kind::Opened | Kind::Tunnel, .. } => ('↑', '^', "\x1b[36m"),
         _ if record.status >= 400 => ('!', '!', "\x1b[33m"),
         Record { kind: Kind::Answered, .. } => ('◦', 'o', ""),
@@ -83,9 +83,11 @@ fn last_column(record: &Record) -> String {
         Kind::Tunnel => last.push_str(&format!(" closed, {} up, {} down", size(record.sent), size(record.received))),
         Kind::Forwarded | Kind::Answered => {}
     }
-    if record.cut {
-        last.push_str(" cut");
-    }
+    last.push_str(match record.ending {
+        Ending::Whole => "",
+        Ending::Left => " client left",
+        Ending::Cut => " cut",
+    });
     last
 }
 
@@ -131,7 +133,11 @@ fn object(at: SystemTime, took: Duration, record: &Record) -> serde_json::Value 
             Kind::Tunnel => "tunnel-closed",
             Kind::Forwarded | Kind::Answered => "exchange",
         },
-        "cut": record.cut,
+        "ending": match record.ending {
+            Ending::Whole => "whole",
+            Ending::Left => "left",
+            Ending::Cut => "cut",
+        },
     })
 }
 

@@ -36,6 +36,18 @@ pub enum Kind {
     Tunnel,
 }
 
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// With the last byte.
+    #[default]
+    Whole,
+    /// The client left before, as everybody who watches a stream does some time.
+    Left,
+    /// The program, or the connection to it, broke.
+    Cut,
+}
+
 /// What is known of an exchange when it ends.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -59,8 +71,8 @@ pub struct Record {
     pub target: String,
     /// The cause of an error of ours.
     pub cause: Option<&'static str>,
-    /// The answer did not reach its end.
-    pub cut: bool,
+    /// How it ended.
+    pub ending: Ending,
     /// How the answer came to be.
     pub kind: Kind,
 }

@@ -30,12 +30,8 @@ pub enum Cause {
     UriTooLong,
     /// A host that is neither local nor named by a route: the guard against DNS rebinding.
     UnknownHost,
-    /// The fields are too many or too long.
-    HeadTooLarge,
     /// A fault of ours.
     Internal,
-    /// A transfer coding that is not known here.
-    NotImplemented,
     /// Nobody listens at the target.
     ConnectRefused,
     /// The connection ended before an answer came.
@@ -63,9 +59,7 @@ impl Cause {
             Self::MethodRefused => 405,
             Self::UriTooLong => 414,
             Self::UnknownHost => 421,
-            Self::HeadTooLarge => 431,
             Self::Internal => 500,
-            Self::NotImplemented => 501,
             Self::ConnectRefused | Self::UpstreamClosed | Self::BadUpstreamReply => 502,
             Self::Unhealthy | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
@@ -82,9 +76,7 @@ impl Cause {
             Self::MethodRefused => "method-refused",
             Self::UriTooLong => "uri-too-long",
             Self::UnknownHost => "unknown-host",
-            Self::HeadTooLarge => "head-too-large",
             Self::Internal => "internal",
-            Self::NotImplemented => "not-implemented",
             Self::ConnectRefused => "connect-refused",
             Self::UpstreamClosed => "upstream-closed",
             Self::BadUpstreamReply => "bad-upstream-reply",
@@ -105,9 +97,7 @@ impl Cause {
             Self::MethodRefused => "This method is not allowed here",
             Self::UriTooLong => "The address is too long",
             Self::UnknownHost => "This host name is not known here",
-            Self::HeadTooLarge => "The fields of the request are too large",
             Self::Internal => "portolan could not answer",
-            Self::NotImplemented => "This transfer coding is not known here",
             Self::ConnectRefused => "Nothing listens at the target",
             Self::UpstreamClosed => "The app hung up without an answer",
             Self::BadUpstreamReply => "The app answered, but not in valid HTTP",
@@ -208,6 +198,10 @@ impl<'a> Page<'a> {
     /// What a client on another machine may know: no folder, program or address of this one.
     #[must_use]
     pub fn for_strangers(mut self) -> Self {
+        // What is told of a route names its target or its files.
+        if self.route.is_some() {
+            self.message = self.cause.title().to_lowercase();
+        }
         self.target = None;
         self.notes.clear();
         self.helps.clear();
@@ -572,16 +566,14 @@ mod tests {
         tests::{Asked, bytes},
     };
 
-    const CAUSES: [Cause; 17] = [
+    const CAUSES: [Cause; 15] = [
         Cause::BadRequest,
         Cause::NoRoute,
         Cause::NoFile,
         Cause::MethodRefused,
         Cause::UriTooLong,
         Cause::UnknownHost,
-        Cause::HeadTooLarge,
         Cause::Internal,
-        Cause::NotImplemented,
         Cause::ConnectRefused,
         Cause::UpstreamClosed,
         Cause::BadUpstreamReply,

@@ -85,7 +85,7 @@ fn lines_for_programs_are_json_with_the_names_of_opentelemetry() {
     let expected = serde_json::json!({
         "http.request.method": "GET", "server.address": "localhost", "url.path": "/api/x", "url.query": "code=…",
         "http.response.status_code": 200, "http.response.body.size": 5, "route": "api",
-        "target": format!(":{port}"), "cause": null, "event": "exchange", "cut": false,
+        "target": format!(":{port}"), "cause": null, "event": "exchange", "ending": "whole",
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&line[field], value, "{field} of {text}");
