@@ -157,7 +157,7 @@ async fn exchange(
         Some(Err(mut error)) => {
             let again = match error.take_message() {
                 Some(request) => Again::Unsent(Box::new(request)),
-                None if lease.is_reused() && is_a_close(error.error()) => Again::IfIdempotent,
+                None if lease.is_reused() && !lease.has_heard() && is_a_close(error.error()) => Again::IfIdempotent,
                 None => Again::Never,
             };
             Err(Broken { reason: reason(error.error()), again })

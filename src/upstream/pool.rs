@@ -6,7 +6,14 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
+    pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,6 +22,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Endpoint, EndpointId,
@@ -41,6 +49,7 @@ pub struct Pools<B> {
 #[derive(Debug)]
 struct Idle<B> {
     sender: SendRequest<B>,
+    heard: Arc<AtomicBool>,
     /// The sweep at which it goes.
     until: u32,
 }
@@ -52,6 +61,8 @@ pub struct Lease<B> {
     endpoint: EndpointId,
     /// Whether it carried a request before: then its end may be an old one's, and not an answer to this one.
     reused: bool,
+    /// Whether any byte has come since it was taken: then its end is an answer to this one.
+    heard: Arc<AtomicBool>,
     idle: u32,
     pools: Rc<Pools<B>>,
 }
@@ -73,19 +84,21 @@ where
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&endpoint)?;
         let ready = kept.iter().rposition(|idle| idle.sender.is_ready())?;
-        let Idle { sender, .. } = kept.remove(ready);
-        Some(Lease { sender, endpoint, reused: true, idle: IDLE, pools: Rc::clone(self) })
+        let Idle { sender, heard, .. } = kept.remove(ready);
+        heard.store(false, Relaxed);
+        Some(Lease { sender, endpoint, reused: true, heard, idle: IDLE, pools: Rc::clone(self) })
     }
 
     /// A new connection.
     pub async fn dial(self: &Rc<Self>, endpoint: &Endpoint, limit: Duration) -> Result<Lease<B>, DialError> {
         let stream = connect(endpoint, limit).await?;
-        let (sender, connection) = handshake(stream).await?;
+        let heard = Arc::<AtomicBool>::default();
+        let (sender, connection) = handshake(Noted { stream, heard: Arc::clone(&heard) }).await?;
         tokio::task::spawn_local(async move {
             // How a connection ends is seen by the request that was on it; an idle one may end as it likes.
             let _ = connection.await;
         });
-        Ok(Lease { sender, endpoint: endpoint.id(), reused: false, idle: IDLE, pools: Rc::clone(self) })
+        Ok(Lease { sender, endpoint: endpoint.id(), reused: false, heard, idle: IDLE, pools: Rc::clone(self) })
     }
 
     /// A new connection whose stream becomes a tunnel if the program agrees; it is never kept.
@@ -134,6 +147,11 @@ impl<B> Lease<B> {
         self.reused
     }
 
+    /// Whether any byte has come since it was taken.
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Relaxed)
+    }
+
     /// The program said how long it keeps an idle connection (`Keep-Alive: timeout`): stay a second below.
     pub fn limit_idle(&mut self, theirs: Duration) {
         self.idle = u32::try_from(theirs.as_secs().saturating_sub(1)).map_or(IDLE, |theirs| IDLE.min(theirs));
@@ -145,13 +163,60 @@ impl<B> Lease<B> {
         if self.idle == 0 {
             return;
         }
-        let idle = Idle { sender: self.sender, until: self.pools.sweeps.get().wrapping_add(self.idle) };
+        let idle =
+            Idle { sender: self.sender, heard: self.heard, until: self.pools.sweeps.get().wrapping_add(self.idle) };
         self.pools.idle.borrow_mut().entry(self.endpoint).or_default().push(idle);
     }
 }
 
-async fn handshake<B>(stream: Stream) -> Result<(SendRequest<B>, http1::Connection<TokioIo<Stream>, B>), hyper::Error>
+/// A stream that notes when something comes on it.
+#[derive(Debug)]
+struct Noted {
+    stream: Stream,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.heard.store(true, Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+async fn handshake<S, B>(stream: S) -> Result<(SendRequest<B>, http1::Connection<TokioIo<S>, B>), hyper::Error>
 where
+    S: AsyncRead + AsyncWrite + Unpin,
     B: Body + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
