@@ -298,7 +298,7 @@ fn quality(parameters: &str) -> u16 {
 pub fn page(page: &Page<'_>, tongue: Tongue) -> Answer {
     if page.cause == Cause::UnknownHost {
         // Whoever comes under a foreign name may be a page of that name: it learns nothing of this machine.
-        return told(&Page { route: None, ..page.clone().for_strangers() }.help(NAME_IT), tongue);
+        return told(&Page { route: None, ..page.clone() }.for_strangers().help(NAME_IT), tongue);
     }
     told(page, tongue)
 }
