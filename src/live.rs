@@ -37,8 +37,10 @@ pub struct Snapshot {
 pub struct Route {
     /// The key in the table.
     pub name: Arc<str>,
-    /// Its entry as it was written, with its place.
+    /// Where its entry was written.
     pub origin: crate::diagnostic::Span,
+    /// A fingerprint of the entry.
+    written: u64,
     /// What it matches and where it leads, for people.
     pub words: Words,
     /// What it changes.
@@ -112,7 +114,8 @@ impl Route {
             config::Action::Respond(respond) => Action::Respond(respond),
             config::Action::Files(files) => Action::Files(Folder::new(files.root, files.fallback)),
         };
-        Self { name: route.name.into(), origin: route.origin, words, filters: route.filters, action }
+        let config::Route { name, origin, written, filters, .. } = route;
+        Self { name: name.into(), origin, written, words, filters, action }
     }
 }
 
@@ -200,19 +203,22 @@ impl Reader {
 
 impl Change {
     fn between(before: &Snapshot, after: &Snapshot) -> Self {
-        let texts = |snapshot: &Snapshot| -> HashMap<Arc<str>, String> {
-            snapshot.routes.iter().map(|route| (Arc::clone(&route.name), route.origin.text().to_owned())).collect()
-        };
-        let (old, new) = (texts(before), texts(after));
+        fn by_name(snapshot: &Snapshot) -> HashMap<&str, &Route> {
+            snapshot.routes.iter().map(|route| (&*route.name, route)).collect()
+        }
+        let (old, new) = (by_name(before), by_name(after));
+        // The pattern of an entry may change with `project`.
+        let differ =
+            |one: &Route, other: &Route| one.written != other.written || one.words.pattern != other.words.pattern;
         let mut change = Self::default();
         for route in &after.routes {
-            match old.get(&route.name) {
+            match old.get(&*route.name) {
                 None => change.added.push(route.name.to_string()),
-                Some(text) if *text != new[&route.name] => change.changed.push(route.name.to_string()),
+                Some(before) if differ(before, route) => change.changed.push(route.name.to_string()),
                 Some(_) => {}
             }
         }
-        let gone = before.routes.iter().filter(|route| !new.contains_key(&route.name));
+        let gone = before.routes.iter().filter(|route| !new.contains_key(&*route.name));
         change.removed = gone.map(|route| route.name.to_string()).collect();
         change
     }

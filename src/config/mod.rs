@@ -74,6 +74,8 @@ pub struct Route {
     pub name: String,
     /// Where the entry was written.
     pub origin: Span,
+    /// A fingerprint of what was written, wherever it stands: tells whether an edit has changed the entry.
+    pub written: u64,
     /// Which requests it takes.
     pub matches: Match,
     /// What happens on the way, whatever the action.

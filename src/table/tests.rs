@@ -23,6 +23,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
     Route {
         name: "r".into(),
         origin: Span { source: Arc::new(source), range: 0..0 },
+        written: 0,
         matches: Match { hosts: hosts.collect(), path, methods: vec![], headers: vec![], query: vec![] },
         filters: Filters::default(),
         action: Action::Redirect(Redirect { to: "/".into(), status: 302 }),
