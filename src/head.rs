@@ -12,10 +12,13 @@ pub trait Fields {
     fn first(&self, name: &str) -> Option<&[u8]>;
 }
 
-/// No fields at all: what `explain` asks with when none were given.
-impl Fields for [(String, String)] {
+/// Fields written down one by one: what `explain` is asked with.
+#[derive(Debug, Default)]
+pub struct FieldList(pub Vec<(String, String)>);
+
+impl Fields for FieldList {
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+        self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
     }
 }
 
@@ -46,7 +49,11 @@ impl RequestHead<'_> {
 pub struct Host {
     name: String,
     port: Option<u16>,
+    local: bool,
 }
+
+/// The longest name that DNS can carry, in characters (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
 
 /// Why a Host value is refused; the answer is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +61,9 @@ pub enum HostError {
     /// Nothing before the port.
     #[error("the host is empty")]
     Empty,
+    /// Longer than any name in DNS.
+    #[error("the host is longer than 253 characters")]
+    Length,
     /// A byte that no host has: userinfo, path, comma, space, control or non-ASCII bytes.
     #[error("the host holds a character that no host name has")]
     Character,
@@ -87,6 +97,9 @@ impl Host {
             if name.is_empty() {
                 return Err(HostError::Empty);
             }
+            if name.len() > MAX_NAME {
+                return Err(HostError::Length);
+            }
             // RFC 3986 reg-name without percent-encoding and sub-delims: what resolvers and browsers send.
             if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
                 || name.starts_with('.')
@@ -95,7 +108,13 @@ impl Host {
             }
             (name.to_ascii_lowercase(), port)
         };
-        Ok(Self { name, port: port.filter(|port| !port.is_empty()).map(parse_port).transpose()? })
+        let port = port.filter(|port| !port.is_empty()).map(parse_port).transpose()?;
+        Ok(Self { local: is_local_name(&name), name, port })
+    }
+
+    /// Stands in for the host of a request that names none that could be read.
+    pub fn unknown() -> Self {
+        Self { name: "unknown".into(), port: None, local: false }
     }
 
     /// Lowercase, without port and trailing dot; an IPv6 address keeps its brackets.
@@ -111,7 +130,7 @@ impl Host {
     /// Whether the name can only mean this machine: `localhost`, `*.localhost` (RFC 6761 §6.3),
     /// 127.0.0.0/8 in its usual spelling, `[::1]`.
     pub fn is_local(&self) -> bool {
-        is_local_name(&self.name)
+        self.local
     }
 }
 

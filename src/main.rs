@@ -1,3 +1,11 @@
 //! Flags in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    portolan::cli::run(std::env::args_os())
+}

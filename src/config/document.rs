@@ -3,7 +3,12 @@
 //! Nothing is judged here but the grammar of TOML. A second file, `portolan.local.toml`, may lie over the first;
 //! as every span remembers its own text, a message about a merged table still points into the right file.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    mem,
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
@@ -143,6 +148,34 @@ impl Value {
             Kind::Datetime(_) => "a date or time",
             Kind::Array(_) => "an array",
             Kind::Table(_) => "a table",
+        }
+    }
+
+    /// Equal for equal values, wherever they stand.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.feed(&mut hasher);
+        hasher.finish()
+    }
+
+    fn feed(&self, hasher: &mut impl Hasher) {
+        mem::discriminant(&self.kind).hash(hasher);
+        match &self.kind {
+            Kind::String(text) | Kind::Datetime(text) => text.hash(hasher),
+            Kind::Integer(number) => number.hash(hasher),
+            Kind::Float(number) => number.to_bits().hash(hasher),
+            Kind::Boolean(truth) => truth.hash(hasher),
+            Kind::Array(items) => {
+                items.len().hash(hasher);
+                items.iter().for_each(|item| item.feed(hasher));
+            }
+            Kind::Table(table) => {
+                table.entries.len().hash(hasher);
+                for entry in &table.entries {
+                    entry.name.hash(hasher);
+                    entry.value.feed(hasher);
+                }
+            }
         }
     }
 }
@@ -303,6 +336,16 @@ mod tests {
         };
         assert_eq!(routes.entries[0].span.location(), "portolan.toml:2:1");
         assert_eq!(routes.entries[0].value.span.text(), "{ to = 8000 }");
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_value_and_not_of_its_place() {
+        let fingerprint = |text: &str| parse(text).root.get("a").expect("a is set").fingerprint();
+        assert_eq!(fingerprint("a = { to = 1, path = '/x' }"), fingerprint("b = 1\n[a]\nto = 1\npath = \"/x\""));
+        let others = ["a = { to = 2, path = '/x' }", "a = { to = 1 }", "a = [1, '/x']", "a = 1", "a = '1'"];
+        for other in others {
+            assert_ne!(fingerprint(other), fingerprint("a = { to = 1, path = '/x' }"), "{other}");
+        }
     }
 
     #[test]

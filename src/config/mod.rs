@@ -15,6 +15,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::diagnostic::Span;
 
+mod words;
+
+pub use words::Words;
+
 /// Where the proxy listens when nothing says otherwise.
 pub const DEFAULT_PORT: u16 = 62893;
 
@@ -70,6 +74,8 @@ pub struct Route {
     pub name: String,
     /// Where the entry was written.
     pub origin: Span,
+    /// A fingerprint of what was written, wherever it stands: tells whether an edit has changed the entry.
+    pub written: u64,
     /// Which requests it takes.
     pub matches: Match,
     /// What happens on the way, whatever the action.
@@ -288,7 +294,7 @@ pub enum Balance {
 }
 
 /// `health = { path, interval, timeout }`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Health {
     /// Asked with GET; any status below 400 is well.
     pub path: String,

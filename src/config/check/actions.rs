@@ -6,13 +6,10 @@ use std::{
 };
 
 use super::{Problems, filters, section::Section, services::Services, targets};
-use crate::{
-    config::{
-        Action, Balance, Files, Forward, Health, Redirect, Respond, RespondBody, Target,
-        document::{Kind, Value},
-        keys,
-    },
-    diagnostic::Diagnostic,
+use crate::config::{
+    Action, Balance, Files, Forward, Health, Redirect, Respond, RespondBody, Target,
+    document::{Kind, Value},
+    keys,
 };
 
 /// A program on this machine answers a connection at once or is stuck.
@@ -238,14 +235,6 @@ fn json(value: &Value, problems: &mut Problems) -> Option<serde_json::Value> {
 }
 
 fn files(value: &Value, section: &Section<'_>, problems: &mut Problems) -> Option<Files> {
-    if !cfg!(feature = "files") {
-        problems.push(
-            Diagnostic::error("not-in-build", "this build of portolan serves no files")
-                .at(value.span.clone(), "left out")
-                .help("build it with the cargo feature `files`"),
-        );
-        return None;
-    }
     let root = problems.file(value, "files");
     let fallback = section.get("fallback").map(|value| fallback(value, problems));
     Some(Files { root: root?, fallback: fallback.map_or(Some(None), |fallback| fallback.map(Some))? })

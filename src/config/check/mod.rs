@@ -14,7 +14,7 @@
 //! | `exposed` | listening beyond this machine without `expose = true` |
 //! | `duplicate-route` | a route that another one hides |
 //! | `unknown-service`, `needs-cycle` | `needs` that can never be met |
-//! | `not-yet`, `not-in-build` | part of the contract, but not of this version or build |
+//! | `not-yet` | part of the contract, but not of this version |
 //! | `too-many-routes`, `too-many-problems` | more than a table may hold; more than anybody would read |
 
 mod actions;

@@ -40,7 +40,8 @@ fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> O
             return None;
         }
     };
-    named.then(|| Route { name: entry.name.clone(), origin: entry.span.clone(), matches, filters, action })
+    let (name, origin, written) = (entry.name.clone(), entry.span.clone(), entry.value.fingerprint());
+    named.then_some(Route { name, origin, written, matches, filters, action })
 }
 
 /// The name goes into log lines and into a header field as it is.

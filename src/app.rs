@@ -1,0 +1,282 @@
+//! Joins the rooms: binds, starts one thread per core, hands connections out, drains.
+//!
+//! Each worker is a thread with a runtime, connections, pools and a reference to the table of its own: nothing on the
+//! path of a request is locked or handed over. The only hand-over is that of an accepted socket, to the worker
+//! with the fewest connections.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::Sender,
+    },
+    thread,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::{JoinHandle, spawn_local},
+    time::sleep,
+};
+
+use crate::{
+    config::Config,
+    drain::{self, Trigger, Watcher},
+    forward::{Client, Worker},
+    listen::{self, BindError, conn, deadlines::Sweep},
+    live::{Change, Live, Snapshot},
+    observe::Log,
+    table::CompileError,
+    upstream::{health, pool},
+};
+
+/// The most client connections at once. Each may need a second descriptor for its program (Envoy advises to stay
+/// below half of the limit), and a few are needed for everything else.
+const MOST_CONNECTIONS: usize = 10_000;
+const SPARE_DESCRIPTORS: usize = 64;
+
+/// A running proxy. Dropping it ends its workers without draining.
+#[derive(Debug)]
+pub struct Proxy {
+    live: Arc<Live>,
+    addresses: Vec<SocketAddr>,
+    drain: Trigger,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The table cannot be put in force.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The system gives no thread or no event queue.
+    #[error("the system does not let the proxy start")]
+    System(#[from] io::Error),
+}
+
+impl Proxy {
+    /// Binds every address, then starts to serve on all of them. Must be called on a runtime, on which health checks
+    /// will run.
+    pub fn start(config: Config, log: &Log) -> Result<Self, StartError> {
+        let limit = connection_limit();
+        let listeners = listen::bind(&config.listen)?;
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let (live, watches) = Live::new(config)?;
+        for (endpoint, asked) in watches {
+            tokio::spawn(health::watch(endpoint, asked));
+        }
+        let (drain, watcher) = drain::channel();
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let (inboxes, mails): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
+        let inboxes: Vec<Inbox> =
+            inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
+        let mut listeners = Some(listeners);
+        let (started, starting) = std::sync::mpsc::channel();
+        for (number, mail) in mails.into_iter().enumerate() {
+            // The first worker accepts for all of them.
+            let accepts = listeners.take().map(|listeners| Accepts { listeners, inboxes: inboxes.clone(), limit });
+            let (live, log, watcher) = (Arc::clone(&live), log.clone(), watcher.clone());
+            let started = started.clone();
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        run(&runtime, Worker::new(live.reader(), log, port), accepts, mail, watcher, &started);
+                    }
+                    // Nobody waits any more once another worker has failed.
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            })?;
+        }
+        drop(started);
+        starting.iter().take(count).collect::<io::Result<()>>()?;
+        Ok(Self { live, addresses, drain })
+    }
+
+    /// Where it listens; the first one is the one to tell.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Arc<Snapshot> {
+        self.live.current()
+    }
+
+    /// Puts another table in force for every request that begins from now on. Where it listens does not change.
+    pub fn swap(&self, config: Config) -> Result<Change, CompileError> {
+        let (change, watches) = self.live.swap(config)?;
+        for (endpoint, asked) in watches {
+            tokio::spawn(health::watch(endpoint, asked));
+        }
+        Ok(change)
+    }
+
+    /// Accepts no more and returns when every request in hand is answered. Tunnels end at once: they have no end of
+    /// their own to wait for.
+    pub async fn drain(self) {
+        self.drain.drained().await;
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one and says how many connections that allows.
+fn connection_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // Where raising is not permitted the present limit stays.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+    (descriptors / 2).saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS)
+}
+
+/// A connection on its way to its worker.
+struct Arrival {
+    stream: std::net::TcpStream,
+    client: Client,
+    counted: Counted,
+}
+
+type Mail = UnboundedReceiver<Arrival>;
+
+/// A connection in the count of its worker; dropping it takes it out.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Where a worker takes connections from, and how many it has.
+#[derive(Debug, Clone)]
+struct Inbox {
+    sender: UnboundedSender<Arrival>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// What the accepting worker has besides.
+struct Accepts {
+    listeners: Vec<TcpListener>,
+    inboxes: Vec<Inbox>,
+    limit: usize,
+}
+
+/// What a worker's thread owns.
+#[derive(Clone)]
+struct Core {
+    worker: Rc<Worker>,
+    sweep: Rc<Sweep>,
+    /// Guards the connections of this worker.
+    work: Watcher,
+}
+
+/// A worker's thread, until the drain is over.
+fn run(
+    runtime: &LocalRuntime,
+    worker: Worker,
+    accepts: Option<Accepts>,
+    mut mail: Mail,
+    mut watcher: Watcher,
+    started: &Sender<io::Result<()>>,
+) {
+    runtime.block_on(async move {
+        let (drain, work) = drain::channel();
+        let core = Core { worker: Rc::new(worker), sweep: Rc::default(), work };
+        spawn_local(sweep_connections(Rc::clone(&core.sweep)));
+        spawn_local(sweep_pools(Rc::clone(&core.worker)));
+        let accepting = accepts.map(|accepts| accept_all(&core, accepts)).unwrap_or_default();
+        let _ = started.send(Ok(()));
+        loop {
+            tokio::select! {
+                Some(arrival) = mail.recv() => match TcpStream::from_std(arrival.stream) {
+                    Ok(stream) => serve(&core, stream, arrival.client, arrival.counted),
+                    Err(error) => tracing::warn!(target: "portolan", "a connection was lost: {error}"),
+                },
+                () = watcher.begun() => break,
+            }
+        }
+        for task in accepting {
+            task.abort();
+        }
+        core.sweep.drain();
+        drop(core);
+        drain.drained().await;
+    });
+}
+
+async fn sweep_connections(sweep: Rc<Sweep>) {
+    sweep.run().await;
+}
+
+async fn sweep_pools(worker: Rc<Worker>) {
+    loop {
+        sleep(pool::SWEEP).await;
+        worker.pools().sweep();
+    }
+}
+
+/// One accepting task per address. Accepted connections go to the worker that has the fewest.
+fn accept_all(core: &Core, accepts: Accepts) -> Vec<JoinHandle<()>> {
+    let Accepts { listeners, inboxes, limit } = accepts;
+    let accept_on = |listener: TcpListener| {
+        let local = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (core, inboxes) = (core.clone(), inboxes.clone());
+        Ok(spawn_local(listen::accept(listener, move |stream, peer| {
+            deliver(&core, &inboxes, limit, stream, Client::new(peer, local));
+        })))
+    };
+    let tasks: Vec<io::Result<_>> = listeners.into_iter().map(accept_on).collect();
+    tasks
+        .into_iter()
+        .filter_map(|task| task.inspect_err(|error| tracing::error!(target: "portolan", "cannot accept: {error}")).ok())
+        .collect()
+}
+
+fn deliver(core: &Core, inboxes: &[Inbox], limit: usize, stream: TcpStream, client: Client) {
+    let load = |inbox: &Inbox| inbox.connections.load(Relaxed);
+    if inboxes.iter().map(load).sum::<usize>() >= limit {
+        spawn_local(conn::refuse(stream));
+        return;
+    }
+    // Of equals the first, which is the worker that accepts: nothing is handed over then.
+    let Some((at, inbox)) = inboxes.iter().enumerate().min_by_key(|(_, inbox)| load(inbox)) else { return };
+    let counted = Counted::new(&inbox.connections);
+    if at == 0 {
+        serve(core, stream, client, counted);
+    } else if let Ok(stream) = stream.into_std() {
+        // A worker that is gone has begun to drain; so has this one.
+        let _ = inbox.sender.send(Arrival { stream, client, counted });
+    }
+}
+
+/// Serves a connection in a task of its own, which the drain waits for.
+fn serve(core: &Core, stream: TcpStream, client: Client, counted: Counted) {
+    // Without it small answers would wait for the acknowledgement of earlier ones.
+    let _ = stream.set_nodelay(true);
+    let (worker, place, guard) = (Rc::clone(&core.worker), core.sweep.enter(), core.work.guard());
+    spawn_local(async move {
+        let client = Rc::new(client);
+        let deadlines = Arc::clone(place.deadlines());
+        conn::serve(stream, place, |request| {
+            Rc::clone(&worker).handle(Rc::clone(&client), Arc::clone(&deadlines), request)
+        })
+        .await;
+        drop((guard, counted));
+    });
+}

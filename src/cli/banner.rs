@@ -1,0 +1,119 @@
+//! What is said once the proxy is ready: a banner to a person, lines to a program.
+
+use std::{
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use super::terminal::Terminal;
+use crate::{
+    app::Proxy,
+    config::Address,
+    discover::{self, Listener},
+    live::{Action, Route, Snapshot},
+};
+
+/// Lines of a banner, blank ones counted.
+const LINES: usize = 8;
+
+/// Says that the proxy is ready. From here on a client may connect.
+pub(super) fn ready(proxy: &Proxy, table: Option<&Path>, took: Duration, terminal: &Terminal) -> io::Result<()> {
+    let Some(address) = proxy.addresses().first() else { return Ok(()) };
+    let snapshot = proxy.table();
+    let mut out = io::stdout().lock();
+    if terminal.interactive && !terminal.quiet {
+        let color = terminal.colors_out();
+        out.write_all(banner(&snapshot, *address, table, took, terminal.unicode, color).as_bytes())?;
+    } else {
+        if !terminal.quiet {
+            for line in lines(&snapshot, address.port()) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        writeln!(out, "portolan ready http://{}", told(*address))?;
+    }
+    out.flush()
+}
+
+/// An address that can be connected to: a wildcard stands for every address, so the usual one is told.
+fn told(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+    } else {
+        address
+    }
+}
+
+/// `web   http://localhost:62893/     -> :5173`, in columns.
+pub(super) fn lines(snapshot: &Snapshot, port: u16) -> Vec<String> {
+    let rows: Vec<_> =
+        snapshot.routes().iter().map(|route| (&*route.name, route.words.url(port), &route.words.target)).collect();
+    let name = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+    let url = rows.iter().map(|(_, url, _)| url.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(n, u, target)| format!("{n:<name$}  {u:<url$}  -> {target}")).collect()
+}
+
+fn banner(
+    snapshot: &Snapshot,
+    address: SocketAddr,
+    table: Option<&Path>,
+    took: Duration,
+    unicode: bool,
+    color: bool,
+) -> String {
+    let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+    let listeners = discover::listeners().unwrap_or_default();
+    let routes = snapshot.routes();
+    // Title, blank, blank at the end, and the last line.
+    let room = LINES - 3;
+    let shown = if routes.len() <= room { routes.len() } else { room - 1 };
+    let urls: Vec<String> = routes[..shown].iter().map(|route| route.words.url(address.port())).collect();
+    let name_width = routes[..shown].iter().map(|route| route.name.chars().count()).max().unwrap_or(0).max(8);
+    let url_width = urls.iter().map(|url| url.chars().count()).max().unwrap_or(0);
+    let owners = routes[..shown].iter().map(|route| state(route, &listeners, unicode).0.chars().count()).max();
+    let program_width = owners.filter(|width| *width > 0).map_or(0, |width| width + 2);
+    let target_width = routes[..shown].iter().map(|route| route.words.target.chars().count()).max().unwrap_or(0);
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("  {}  ready in {} ms\n\n", paint("1", &format!("portolan {version}")), took.as_millis());
+    for (route, url) in routes[..shown].iter().zip(&urls) {
+        let arrow = paint("32", if unicode { "➜" } else { ">" });
+        let padding = " ".repeat(url_width - url.chars().count());
+        let (program, state) = state(route, &listeners, unicode);
+        let target = &route.words.target;
+        let line = format!("{program:<program_width$}{target:<target_width$}  {state}");
+        text +=
+            &format!("  {arrow}  {:<name_width$}  {}{padding}  {}\n", &*route.name, paint("36", url), line.trim_end());
+    }
+    if routes.is_empty() {
+        text += &format!("     no routes yet: http://{} answers with what it knows\n", told(address));
+    }
+    if routes.len() > shown {
+        text += &format!("     {} more: portolan routes\n", routes.len() - shown);
+    }
+    let count = if routes.len() == 1 { "1 route".to_owned() } else { format!("{} routes", routes.len()) };
+    let from = table.map_or_else(String::new, |table| format!(" from {}, watched", table.display()));
+    let dot = if unicode { '·' } else { '-' };
+    text += &paint("2", &format!("  {count}{from} {dot} Ctrl-C ends"));
+    text.push('\n');
+    text
+}
+
+/// The program behind a route, and whether anybody is there.
+fn state(route: &Route, listeners: &[Listener], unicode: bool) -> (String, String) {
+    let Action::Forward(forward) = &route.action else { return (String::new(), String::new()) };
+    let port = forward.upstream.endpoints().find_map(|endpoint| match endpoint.address() {
+        Address::Loopback(port) => Some(*port),
+        Address::Ip(address) if address.ip().is_loopback() => Some(address.port()),
+        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) => None,
+    });
+    // A socket of the file system or a program elsewhere is not looked up.
+    let Some(port) = port else { return (String::new(), String::new()) };
+    let (up, down) = if unicode { ("● up", "○ nothing listens") } else { ("* up", "o nothing listens") };
+    match listeners.iter().find(|listener| listener.address.port() == port) {
+        Some(Listener { owner: Some(owner), .. }) => (owner.program.clone(), format!("pid {}  {up}", owner.pid)),
+        Some(_) => (String::new(), up.to_owned()),
+        None => (String::new(), down.to_owned()),
+    }
+}

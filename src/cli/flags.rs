@@ -1,0 +1,134 @@
+//! What a person may type. The words of `--help`, the manual and the completions all come from here.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind, parser::ValueSource,
+};
+
+/// One stable localhost address in front of everything that runs on this machine.
+///
+/// Without a command: `portolan serve`.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, max_term_width = 100)]
+pub(super) struct Flags {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// Which one; `serve` if none.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What `serve` takes.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+impl Flags {
+    /// Reads what was typed. What `serve` takes may stand alone, but not in front of a command, which would ignore it.
+    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        // The environment's PORTOLAN_LISTEN is for whichever command listens.
+        if let Some(name) = matches.subcommand_name()
+            && matches.value_source("listen") == Some(ValueSource::CommandLine)
+        {
+            let message = format!("`--listen` stands behind its command: `portolan {name} --listen ADDR`");
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The route table; otherwise portolan.toml or .config/portolan.toml of this folder or the nearest one above
+    #[arg(short, long, value_name = "FILE", global = true, env = "PORTOLAN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Run as if started in DIR
+    #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+    /// Only warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// More of what happens inside; PORTOLAN_LOG takes a filter such as `portolan=debug`
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// When to colour; NO_COLOR and CLICOLOR_FORCE are obeyed
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: Color,
+    /// Answer in JSON, with stable fields
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// What `serve` takes.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen, such as 127.0.0.1:8080 or localhost:0 (a free port); overrides the table
+    #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+    pub listen: Option<String>,
+    /// Routes in the place of a table, each PATTERN=TARGET: `/=5173 /api=8000 docs.localhost=4000`; `5173` is `/=5173`
+    #[arg(value_name = "ROUTE")]
+    pub routes: Vec<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the proxy in the foreground (the default)
+    Serve(Serve),
+    /// See it work: three sample services, a table for them, the URLs to try
+    Demo {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+        listen: Option<String>,
+    },
+    /// Tell every problem of the table, each with its place and its fix
+    ///
+    /// Exit code 1 if there is any error, 0 if the table is good.
+    Check,
+    /// Tell which route answers a request, and why not the others
+    ///
+    /// Exit code 1 if none does.
+    Explain(Explain),
+    /// List the routes of the table, the most specific first
+    Routes,
+    /// Write a first portolan.toml from what listens on this machine now
+    Init {
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the JSON Schema of the table
+    Schema,
+    /// Print completions for a shell
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual, for `man -l -`
+    Man,
+}
+
+/// What `explain` takes.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A method, if it is not GET, and a URL or a path: `POST http://docs.localhost/api`
+    #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
+    pub request: Vec<String>,
+    /// A header field of the request
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+}

@@ -1,0 +1,135 @@
+//! `portolan init`, and `portolan` without a table: what listens now, and the lines that would route to it.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde_json::json;
+
+use super::{BAD, GOOD, Outcome, Stop, terminal::Terminal};
+use crate::{
+    diagnostic::Diagnostic,
+    discover::{self, Listener},
+};
+
+const FILE: &str = "portolan.toml";
+
+/// Where the schema lies once `portolan schema > …` wrote it.
+const HEAD: &str = "\
+# Routes of this folder's programs. Every key: `portolan schema`, or config/reference.toml in portolan's sources.
+# portolan watches this file: save it, and it is in force.
+
+# listen = \"localhost:62893\"
+# project = \"shop\"            # makes default names NAME.shop.localhost
+
+[routes]
+";
+
+/// Writes a first table.
+pub(super) fn run(force: bool, terminal: &Terminal) -> Outcome {
+    let text = table(&discover::listeners().unwrap_or_default());
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    let mut file = options.open(FILE).map_err(refused)?;
+    file.write_all(text.as_bytes())?;
+    if !terminal.quiet {
+        writeln!(io::stdout(), "wrote {FILE}:\n\n{text}\nnext: portolan")?;
+    }
+    Ok(GOOD)
+}
+
+fn refused(error: io::Error) -> Stop {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        let problem = Diagnostic::error("file-exists", format!("{FILE} is there already"))
+            .help("replace it with `portolan init --force`");
+        return Stop::Told(vec![problem], BAD);
+    }
+    error.into()
+}
+
+/// A table for what listens: the first program gets `/`, the others a name each.
+fn table(listeners: &[Listener]) -> String {
+    let names = discover::names(listeners);
+    let mut text = HEAD.to_owned();
+    for (name, listener) in &names {
+        let owner = listener.owner.as_ref().map(|owner| format!("  # {}, pid {}", owner.program, owner.pid));
+        text += &format!("{}{}\n", discover::route_line(name, listener.address), owner.unwrap_or_default());
+    }
+    if names.is_empty() {
+        text += "# Nothing listens on this machine now. A line per program:\n";
+        text += "# web = { path = \"/\", to = 5173 }\n";
+        text += "# api = { path = \"/api\", to = 8000 }\n";
+        text += "# docs = 4000                       # http://docs.localhost:62893\n";
+    }
+    text
+}
+
+/// What `portolan` says where there is neither a table nor a route.
+pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
+    let listeners = discover::listeners()?;
+    let mut out = io::stdout().lock();
+    if terminal.json {
+        let rows: Vec<_> = listeners.iter().map(object).collect();
+        writeln!(out, "{}", json!({ "listeners": rows }))?;
+        return Ok(GOOD);
+    }
+    writeln!(out, "There is no portolan.toml here or above, and no route was typed.\n")?;
+    if listeners.is_empty() {
+        writeln!(out, "Nothing listens on this machine.\n")?;
+    } else {
+        rows(&mut out, &listeners)?;
+    }
+    writeln!(out, "next:  portolan init         writes a portolan.toml from this")?;
+    writeln!(out, "       portolan serve 5173   routes everything to port 5173 without a file")?;
+    writeln!(out, "       portolan demo         shows how it works")?;
+    Ok(GOOD)
+}
+
+fn rows(out: &mut impl Write, listeners: &[Listener]) -> io::Result<()> {
+    let lines = discover::names(listeners);
+    let row = |listener: &Listener| {
+        let owner = listener.owner.as_ref();
+        let line = lines.iter().find(|(_, named)| named.address == listener.address);
+        [
+            listener.address.port().to_string(),
+            owner.map_or_else(|| "(not visible)".to_owned(), |owner| owner.program.chars().take(20).collect()),
+            owner.map_or_else(String::new, |owner| owner.pid.to_string()),
+            owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, short),
+            line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address)),
+        ]
+    };
+    let head = ["port", "program", "pid", "folder", "line in [routes]"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(listeners.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let [port, program, pid, folder] = [0, 1, 2, 3].map(width);
+    for [a, b, c, d, line] in &rows {
+        writeln!(out, "{}", format!("{a:<port$}  {b:<program$}  {c:<pid$}  {d:<folder$}  {line}").trim_end())?;
+    }
+    writeln!(out)
+}
+
+/// A folder with the home as `~`.
+fn short(folder: &Path) -> String {
+    let home = std::env::var_os("HOME");
+    let inside = home.as_deref().and_then(|home| folder.strip_prefix(home).ok());
+    inside.map_or_else(|| folder.display().to_string(), |inside| Path::new("~").join(inside).display().to_string())
+}
+
+fn object(listener: &Listener) -> serde_json::Value {
+    let owner = listener.owner.as_ref();
+    json!({
+        "address": listener.address.to_string(),
+        "port": listener.address.port(),
+        "pid": owner.map(|owner| owner.pid),
+        "program": owner.map(|owner| &owner.program),
+        "command": owner.map(|owner| &owner.command),
+        "folder": owner.and_then(|owner| owner.folder.as_ref()),
+    })
+}

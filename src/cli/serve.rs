@@ -1,0 +1,268 @@
+//! `portolan serve`: the proxy in the foreground, until a signal ends it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::{
+    BAD, GOOD, Outcome, Stop, banner,
+    flags::{Global, Serve},
+    init, load_table, table_file,
+    terminal::Terminal,
+};
+use crate::{
+    app::{Proxy, StartError},
+    config::{Config, Listen, load},
+    diagnostic::Diagnostic,
+    discover,
+    live::Change,
+    observe::{Format, Log},
+    watch::Watch,
+};
+
+/// How long requests in hand may take once the end was asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until a signal comes.
+pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Outcome {
+    let began = Instant::now();
+    let listen = super::typed_listen(arguments.listen.as_deref())?;
+    let (config, file) = if arguments.routes.is_empty() {
+        if table_file(global).is_none() {
+            return init::show_listeners(terminal);
+        }
+        let loaded = load_table(global)?;
+        let file = loaded.watched.clone();
+        (checked(loaded, terminal)?, Some(file))
+    } else {
+        if global.config.is_some() {
+            let problem = Diagnostic::error("two-tables", "routes on the command line stand in the place of a table")
+                .help("leave out `-c FILE`, or write the routes into it");
+            return Err(Stop::Told(vec![problem], super::usage()));
+        }
+        (checked(load::inline(&arguments.routes), terminal)?, None)
+    };
+    serve(with_listen(config, listen.as_ref()), file, listen, terminal, began)
+}
+
+/// The table, if it has no error; warnings are told either way.
+pub(super) fn checked(loaded: load::Loaded, terminal: &Terminal) -> Result<Config, Stop> {
+    match loaded.config {
+        Some(config) => {
+            terminal.tell(&loaded.diagnostics);
+            Ok(config)
+        }
+        None => Err(Stop::Told(loaded.diagnostics, BAD)),
+    }
+}
+
+/// What was typed goes over what was written.
+pub(super) fn with_listen(config: Config, listen: Option<&Listen>) -> Config {
+    match listen {
+        Some(listen) => Config { listen: listen.clone(), ..config },
+        None => config,
+    }
+}
+
+/// Runs the proxy on a table; `files` are watched, if there are any.
+pub(super) fn serve(
+    config: Config,
+    files: Option<Vec<PathBuf>>,
+    listen: Option<Listen>,
+    terminal: &Terminal,
+    began: Instant,
+) -> Outcome {
+    log_to_stderr(terminal);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let log = access_log(terminal)?;
+        let asked_for = config.listen.clone();
+        // Before the ready line: whoever reads it may send a signal at once.
+        let mut signals = Signals::new()?;
+        let proxy = Proxy::start(config, &log).map_err(|error| told(error, &asked_for))?;
+        banner::ready(&proxy, files.as_ref().and_then(|files| shown(files)).as_deref(), began.elapsed(), terminal)?;
+        let mut table = files.map(|files| TableFile::new(files, asked_for, listen, terminal));
+        loop {
+            tokio::select! {
+                () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, terminal) },
+                signal = signals.next() => match signal {
+                    Asked::Reload => match &mut table {
+                        Some(table) => table.reload(&proxy, terminal),
+                        None => terminal.note("there is no file to reload: the routes were typed"),
+                    },
+                    Asked::End => break,
+                },
+            }
+        }
+        end(proxy, &mut signals, terminal).await;
+        Ok(GOOD)
+    })
+}
+
+async fn changed(table: &mut Option<TableFile>) {
+    match table {
+        Some(table) => table.watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Finishes what is in hand; a second signal, or the end of patience, does not wait for it.
+async fn end(proxy: Proxy, signals: &mut Signals, terminal: &Terminal) {
+    let draining = timeout(DRAIN, proxy.drain());
+    tokio::select! {
+        result = draining => if result.is_err() && !terminal.quiet {
+            terminal.note("some requests did not end within 5 s and were cut");
+        },
+        () = signals.again() => {}
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    End,
+}
+
+/// The signals that mean something to the proxy.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+        }
+    }
+
+    /// A further signal that asks for the end.
+    async fn again(&mut self) {
+        while !matches!(self.next().await, Asked::End) {}
+    }
+}
+
+/// The table's file, and what became of its last change.
+struct TableFile {
+    file: PathBuf,
+    watch: Watch,
+    /// Where the proxy listens, which a reload does not change.
+    listening: Listen,
+    /// What was typed.
+    listen: Option<Listen>,
+}
+
+impl TableFile {
+    fn new(files: Vec<PathBuf>, listening: Listen, listen: Option<Listen>, terminal: &Terminal) -> Self {
+        let file = files.first().cloned().unwrap_or_default();
+        let (watch, result) = Watch::new(files);
+        if let Err(error) = result {
+            terminal.note(&format!("the table is looked at once a second only: {error}"));
+        }
+        Self { file, watch, listening, listen }
+    }
+
+    /// Puts the file as it is now in force, if it is good.
+    fn reload(&mut self, proxy: &Proxy, terminal: &Terminal) {
+        let began = Instant::now();
+        let name = shown(std::slice::from_ref(&self.file)).unwrap_or_default();
+        let name = name.display();
+        if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
+            terminal.note(&format!("{name} is empty; the table stays in force"));
+            return;
+        }
+        let loaded = load::load(&self.file);
+        let Some(config) = loaded.config else {
+            let errors = loaded.diagnostics.iter().filter(|problem| problem.is_error()).count();
+            let plural = if errors == 1 { "" } else { "s" };
+            terminal.note(&format!("reload refused, the table stays in force ({errors} error{plural} in {name})"));
+            terminal.tell(&loaded.diagnostics);
+            return;
+        };
+        terminal.tell(&loaded.diagnostics);
+        let config = with_listen(config, self.listen.as_ref());
+        if (&config.listen.required, &config.listen.optional) != (&self.listening.required, &self.listening.optional) {
+            terminal.note("`listen` has changed; restart portolan to listen there");
+            self.listening = config.listen.clone();
+        }
+        match proxy.swap(config) {
+            Ok(change) if terminal.quiet || change == Change::default() => {}
+            Ok(change) => {
+                let took = began.elapsed().as_millis();
+                terminal.note(&format!("reloaded {name} in {took} ms: {}, 0 connections dropped", words(&change)));
+            }
+            Err(error) => terminal.note(&format!("reload refused, the table stays in force: {error}")),
+        }
+    }
+}
+
+/// `+ docs, ~ api, - old`
+fn words(change: &Change) -> String {
+    let marked = |mark: char, names: &[String]| names.iter().map(|name| format!("{mark} {name}")).collect::<Vec<_>>();
+    let all = [marked('+', &change.added), marked('~', &change.changed), marked('-', &change.removed)].concat();
+    if all.len() > 8 { format!("{} and {} more", all[..8].join(", "), all.len() - 8) } else { all.join(", ") }
+}
+
+/// The first file as a person would name it.
+fn shown(files: &[PathBuf]) -> Option<PathBuf> {
+    let file = files.first()?;
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|here| file.strip_prefix(here).ok().map(|file| Path::new(".").join(file)));
+    Some(relative.unwrap_or_else(|| file.clone()))
+}
+
+/// What keeps the proxy from starting, as a value that says what to do.
+fn told(error: StartError, listen: &Listen) -> Stop {
+    let problem = match error {
+        StartError::Bind(error) => discover::cannot_bind(error.address, listen.origin.as_ref(), &error.source),
+        StartError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
+            .help("write fewer or shorter `path_regex` patterns"),
+        StartError::System(error) => {
+            Diagnostic::error("system", format!("the system does not let the proxy start: {error}"))
+        }
+    };
+    problem.into()
+}
+
+/// One line per exchange on standard error, unless it was asked to be quiet.
+fn access_log(terminal: &Terminal) -> io::Result<Log> {
+    let format = if terminal.json {
+        Format::Json
+    } else {
+        Format::Text { color: terminal.colors_err(), unicode: terminal.unicode }
+    };
+    Log::spawn(!terminal.quiet, format, io::stderr())
+}
+
+/// Messages of our own and of the libraries.
+fn log_to_stderr(terminal: &Terminal) {
+    let level = if terminal.verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let filter =
+        EnvFilter::builder().with_default_directive(level.into()).with_env_var("PORTOLAN_LOG").from_env_lossy();
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal.colors_err())
+        .with_target(false);
+    // Set already where a test runs several commands in one process.
+    let _ = logger.try_init();
+}

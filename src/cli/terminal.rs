@@ -1,0 +1,89 @@
+//! How things are said: in colour or not, as text or as JSON, to people or to programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use jiff::Zoned;
+
+use super::flags::{Color, Global};
+use crate::diagnostic::{self, Diagnostic};
+
+/// What is known of the two standard streams, and what was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terminal {
+    /// Answers are JSON.
+    pub json: bool,
+    /// Only warnings and errors.
+    pub quiet: bool,
+    /// More than usual.
+    pub verbose: bool,
+    /// A person reads standard output.
+    pub interactive: bool,
+    /// `➜ ● ○` may be written.
+    pub unicode: bool,
+    color: Color,
+}
+
+impl Terminal {
+    pub(super) fn new(global: &Global) -> Self {
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            interactive: io::stdout().is_terminal(),
+            unicode: locale_is_utf8(),
+            color: global.color,
+        }
+    }
+
+    /// Whether to colour standard output.
+    pub(super) fn colors_out(&self) -> bool {
+        self.colors(&io::stdout())
+    }
+
+    /// Whether to colour standard error.
+    pub(super) fn colors_err(&self) -> bool {
+        self.colors(&io::stderr())
+    }
+
+    fn colors(&self, stream: &impl anstream::stream::RawStream) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => AutoStream::choice(stream) != ColorChoice::Never,
+        }
+    }
+
+    /// Shows problems on standard error; as JSON lines on standard output where JSON was asked for.
+    pub(super) fn tell(&self, diagnostics: &[Diagnostic]) {
+        let told = if self.json {
+            let mut lines = diagnostics.iter().map(|problem| problem.to_json().to_string() + "\n");
+            io::stdout().write_all(lines.by_ref().collect::<String>().as_bytes())
+        } else {
+            io::stderr().write_all(diagnostic::render(diagnostics, self.colors_err()).as_bytes())
+        };
+        // Nobody is left to tell that telling failed.
+        let _ = told;
+    }
+
+    /// One line on standard error, after the time of day.
+    pub(super) fn note(&self, line: &str) {
+        let _ = writeln!(io::stderr(), "{}  {line}", Zoned::now().strftime("%H:%M:%S%.3f"));
+    }
+}
+
+/// The text of a system's error without its number, which tells people nothing.
+pub(super) fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+fn locale_is_utf8() -> bool {
+    let set =
+        ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    // Nothing set is the case of containers and CI, whose logs are read elsewhere.
+    set.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}

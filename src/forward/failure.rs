@@ -1,0 +1,189 @@
+//! Everything that can go wrong with a request, and the page that tells it.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use http::request;
+
+use super::{
+    HeaderFields,
+    head::{BadAnswer, Client, Refusal},
+};
+use crate::{
+    head::{Fields, Host, RequestHead},
+    live::{Route, Snapshot},
+    respond::{
+        Answer,
+        files::NoFile,
+        pages::{self, Cause, Page, RouteLine, Tongue},
+    },
+    table::Outcome,
+    upstream::{connect::ConnectError, pool::DialError},
+};
+
+/// Why a request has no answer but ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the host is neither local nor named by a route")]
+    UnknownHost,
+    #[error("no route takes the request")]
+    NoRoute,
+    #[error("the request has been here before")]
+    Loop,
+    #[error("no file")]
+    NoFile { route: Arc<str>, missing: NoFile },
+    #[error("the file of the answer cannot be read")]
+    NoAnswerFile { route: Arc<str>, path: PathBuf, error: io::Error },
+    #[error("no answer from {target}")]
+    Program { route: Arc<str>, target: String, origin: String, reason: Reason },
+    #[error("every target of the route is ill")]
+    Unhealthy { route: Arc<str>, targets: String },
+    #[error("a fault of ours")]
+    Panic,
+}
+
+/// Why a program gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Reason {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the connection ended before an answer")]
+    Closed,
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    BadAnswer(#[from] BadAnswer),
+}
+
+impl Reason {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Dial(DialError::Connect(ConnectError::Timeout(_))) => Cause::ConnectTimeout,
+            Self::Dial(DialError::Connect(ConnectError::Refused(_))) => Cause::ConnectRefused,
+            Self::Dial(DialError::Handshake(_)) | Self::Closed => Cause::UpstreamClosed,
+            Self::Timeout(_) => Cause::UpstreamTimeout,
+            Self::Invalid(_) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
+        }
+    }
+
+    /// The next step that mends most of these.
+    fn help(&self, origin: &str) -> String {
+        match self.cause() {
+            Cause::ConnectRefused => format!("start the program, or mend the target at {origin}"),
+            Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
+            Cause::UpstreamTimeout => format!("raise `timeout` at {origin}, or see what the program waits for"),
+            Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
+            _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
+        }
+    }
+}
+
+impl Failure {
+    /// The cause, as the answer names it.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Refused(Refusal::TargetTooLong(_)) => Cause::UriTooLong,
+            Self::Refused(Refusal::Connect) => Cause::MethodRefused,
+            Self::Refused(_) => Cause::BadRequest,
+            Self::UnknownHost => Cause::UnknownHost,
+            Self::NoRoute => Cause::NoRoute,
+            Self::Loop => Cause::Loop,
+            Self::NoFile { missing, route } => missing.page(route).cause,
+            Self::NoAnswerFile { .. } | Self::Panic => Cause::Internal,
+            Self::Program { reason, .. } => reason.cause(),
+            Self::Unhealthy { .. } => Cause::Unhealthy,
+        }
+    }
+
+    /// Whether the connection is of no more use: nobody can know where the next request begins.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// The answer, in the tongue of whoever asked.
+    pub(super) fn answer(&self, parts: &request::Parts, client: &Client, snapshot: &Snapshot) -> Answer {
+        let fields = HeaderFields(&parts.headers);
+        let host = fields.first("host").and_then(|host| Host::parse(host).ok());
+        let nowhere = Host::unknown();
+        let head = RequestHead {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            host: host.as_ref().unwrap_or(&nowhere),
+            fields: &fields,
+        };
+        let mut page = self.page(&head, client, snapshot);
+        page.reload = pages::is_navigation(&head);
+        if !client.peer.ip().to_canonical().is_loopback() {
+            page = page.for_strangers();
+        }
+        pages::page(&page, Tongue::of(&head))
+    }
+
+    fn page<'a>(&'a self, head: &'a RequestHead<'_>, client: &Client, snapshot: &'a Snapshot) -> Page<'a> {
+        let cause = self.cause();
+        match self {
+            Self::Refused(refusal) => Page { allow: allowed(*refusal), ..Page::new(cause, refusal.to_string()) },
+            Self::UnknownHost => Page::new(cause, format!("host {} is neither local nor named by a route", head.host)),
+            Self::NoRoute => no_route(head, client, snapshot),
+            Self::Loop => Page::new(cause, "the request came back to the proxy that it had left")
+                .note(format!("its Via field says: {}", head.text("via").unwrap_or_default()))
+                .help("mend the route or the dev server's own proxy that leads back here; there, `changeOrigin` helps"),
+            Self::NoFile { route, missing } => missing.page(route),
+            Self::NoAnswerFile { route, path, error } => {
+                Page::new(cause, format!("route {route} cannot read {}", path.display()))
+                    .route(route)
+                    .note(error.to_string())
+            }
+            Self::Program { route, target, origin, reason } => {
+                Page::new(cause, format!("route {route} -> {target}, {reason}"))
+                    .route(route)
+                    .target(target.clone())
+                    .help(reason.help(origin))
+            }
+            Self::Unhealthy { route, targets } => {
+                Page::new(cause, format!("route {route} -> {targets}, no target passes its health check"))
+                    .route(route)
+                    .target(targets.clone())
+            }
+            Self::Panic => Page::new(cause, "this is a fault of portolan; other requests are not affected"),
+        }
+    }
+}
+
+fn allowed(refusal: Refusal) -> Option<&'static str> {
+    (refusal == Refusal::Connect).then_some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+}
+
+/// The page that tells which routes there are, and which one came closest.
+fn no_route<'a>(head: &RequestHead<'_>, client: &Client, snapshot: &'a Snapshot) -> Page<'a> {
+    let page = Page::new(Cause::NoRoute, format!("no route takes {} {}{}", head.method, head.host, head.path));
+    if !head.host.is_local() {
+        return page;
+    }
+    let explanation = snapshot.table.explain(head);
+    let nearest = explanation.nearest(head).and_then(|candidate| match candidate.outcome {
+        Outcome::Fails(mismatch) => Some((snapshot.route(candidate.route), mismatch.because(head))),
+        Outcome::Answers | Outcome::Outranked(_) => None,
+    });
+    let page = Page { routes: snapshot.routes().iter().map(|route| line(route, client)).collect(), ..page };
+    match nearest {
+        Some((route, because)) => page.note(format!("the nearest route is {}: {because}", route.name)),
+        None if snapshot.routes().is_empty() => {
+            page.help("the table has no routes yet: `portolan init` writes a first one")
+        }
+        None => page,
+    }
+}
+
+fn line(route: &Route, client: &Client) -> RouteLine {
+    RouteLine {
+        name: route.name.to_string(),
+        url: route.words.url(client.local.port()),
+        pattern: route.words.pattern.clone(),
+        target: route.words.target.clone(),
+    }
+}

@@ -1,0 +1,107 @@
+//! A connection that leaves HTTP (RFC 9110 §7.8): WebSocket and whatever else asks by `Upgrade`.
+//!
+//! The bytes of the tunnel exist only once the program has agreed with a 101: until then there is nothing to carry
+//! them, so what a client sends behind its request cannot reach the program early.
+
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use super::{
+    Asked, Worker,
+    body::{Download, Source, Upload},
+    failure::Reason,
+    head::{self, BadAnswer, Outgoing},
+    send::{reason, request},
+};
+use crate::{
+    listen::{conn::Socket, deadlines::Limit},
+    live::Forward,
+    observe::{Ending, Exchange, Kind},
+    tunnel::{self, Side},
+    upstream::{Endpoint, connect::Stream},
+};
+
+/// How long a tunnel may be silent (Envoy's TCP proxy: 1 h).
+const IDLE: Duration = Duration::from_secs(3600);
+
+impl Worker {
+    /// Asks the program for the new protocol. If it agrees the connection becomes a tunnel; if not, its answer is
+    /// passed on like any other.
+    pub(super) async fn open(
+        &self,
+        asked: &mut Asked<'_>,
+        forward: &Forward,
+        endpoint: &Endpoint,
+        outgoing: &Outgoing<'_>,
+        protocol: &HeaderValue,
+        from_client: OnUpgrade,
+    ) -> Result<Response<Download>, Reason> {
+        let mut sender = self.pools.dial_for_upgrade(endpoint, forward.connect_timeout).await?;
+        asked.deadlines.arm(Limit::Answer, forward.timeout);
+        let mut response = {
+            let mut sending = pin!(sender.send_request(request(asked, outgoing, Upload::Empty)));
+            poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result.map_err(|error| reason(&error))),
+                Poll::Pending if asked.deadlines.is_over(Limit::Answer) => {
+                    Poll::Ready(Err(Reason::Timeout(forward.timeout)))
+                }
+                Poll::Pending => Poll::Pending,
+            })
+            .await?
+        };
+        asked.deadlines.disarm(Limit::Answer);
+        let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if agreed && !is_agreed(protocol, response.headers()) {
+            return Err(BadAnswer::Upgrade.into());
+        }
+        let from_program = agreed.then(|| hyper::upgrade::on(&mut response));
+        let (mut parts, incoming) = response.into_parts();
+        parts.headers = head::answer(parts.headers, parts.status, agreed)?;
+        parts.version = Version::default();
+        asked.record(|record| record.status = parts.status.as_u16());
+        let Some(from_program) = from_program else {
+            let source = Source::Program { incoming, lease: None, in_flight: None };
+            return Ok(Response::from_parts(parts, asked.download(source)));
+        };
+        let exchange = asked.exchange.take();
+        tokio::task::spawn_local(carry(from_client, from_program, exchange));
+        Ok(Response::from_parts(parts, asked.download(Source::Empty)))
+    }
+}
+
+/// Whether the program changes to a protocol that was asked for.
+fn is_agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
+    let asked = asked.to_str().unwrap_or_default();
+    let chosen = answer.get(header::UPGRADE).and_then(|chosen| chosen.to_str().ok()).unwrap_or_default().trim();
+    asked.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case(chosen))
+}
+
+/// Carries bytes once both connections have left HTTP. Ends by itself when either side does.
+async fn carry(from_client: OnUpgrade, from_program: OnUpgrade, mut exchange: Option<Box<Exchange>>) {
+    let (Ok(client), Ok(program)) = (from_client.await, from_program.await) else { return };
+    let (Some(client), Some(program)) = (client_side(client), program_side(program)) else { return };
+    if let Some(exchange) = &exchange {
+        exchange.write_now(Kind::Opened);
+    }
+    let (counts, end) = tunnel::run(client, program, IDLE).await;
+    if let Some(exchange) = &mut exchange {
+        let record = exchange.record();
+        record.kind = Kind::Tunnel;
+        (record.sent, record.received) = (counts.sent, counts.received);
+        record.ending = if matches!(end, tunnel::End::Failed(_)) { Ending::Cut } else { Ending::Whole };
+    }
+}
+
+/// The client's own stream, out of the box in which hyper hands it over.
+fn client_side(upgraded: Upgraded) -> Option<Side<Socket>> {
+    let parts = upgraded.downcast::<TokioIo<Socket>>().ok()?;
+    Some(Side { stream: parts.io.into_inner(), early: parts.read_buf })
+}
+
+fn program_side(upgraded: Upgraded) -> Option<Side<Stream>> {
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    Some(Side { stream: parts.io.into_inner(), early: parts.read_buf })
+}

@@ -1,0 +1,236 @@
+//! The table in force: loaded without a lock for every request, swapped whole by a reload.
+//!
+//! A [`Snapshot`] never changes. Each worker keeps its own reference and compares one generation number per
+//! request; only after a swap does it take the lock, once. Endpoints that are in the old and in the new table stay
+//! the same, so the connections kept to them and their health survive a reload.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    config::{self, Config, Filters, Health, Words},
+    respond::files::Folder,
+    table::{CompileError, RouteId, Table},
+    upstream::{Endpoint, EndpointKey, Upstream},
+};
+
+/// Everything that a request is answered by.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which route answers.
+    pub table: Table,
+    /// By [`RouteId`].
+    routes: Vec<Route>,
+    endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
+}
+
+/// A route, ready to answer.
+#[derive(Debug)]
+pub struct Route {
+    /// The key in the table.
+    pub name: Arc<str>,
+    /// Where its entry was written.
+    pub origin: crate::diagnostic::Span,
+    /// A fingerprint of the entry.
+    written: u64,
+    /// What it matches and where it leads, for people.
+    pub words: Words,
+    /// What it changes.
+    pub filters: Filters,
+    /// What answers.
+    pub action: Action,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub enum Action {
+    /// A program.
+    Forward(Forward),
+    /// The way to another place.
+    Redirect(config::Redirect),
+    /// An answer written in the table.
+    Respond(config::Respond),
+    /// The files of a folder.
+    Files(Folder),
+}
+
+/// How a request is sent to a program.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where to.
+    pub upstream: Upstream,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// Until the answer begins.
+    pub timeout: Duration,
+    /// How often at most.
+    pub retries: u8,
+}
+
+impl Snapshot {
+    /// The route of a hit.
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.0]
+    }
+
+    /// All routes, in the order of the file.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Takes over the endpoints that `before` has too.
+    fn new(config: Config, before: Option<&Self>) -> Result<Self, CompileError> {
+        let table = Table::compile(&config.routes)?;
+        let mut endpoints = HashMap::new();
+        let mut endpoint = |key: EndpointKey| {
+            let known = || before.and_then(|before| before.endpoints.get(&key)).cloned();
+            let make = || known().unwrap_or_else(|| Arc::new(Endpoint::new(key.address.clone())));
+            Arc::clone(endpoints.entry(key.clone()).or_insert_with(make))
+        };
+        let routes = config.routes.into_iter().map(|route| Route::new(route, &mut endpoint)).collect();
+        Ok(Self { table, routes, endpoints })
+    }
+}
+
+impl Route {
+    fn new(route: config::Route, endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>) -> Self {
+        let words = Words::of(&route);
+        let action = match route.action {
+            config::Action::Forward(forward) => Action::Forward(Forward {
+                upstream: Upstream::new(&forward, endpoint),
+                connect_timeout: forward.connect_timeout,
+                timeout: forward.timeout,
+                retries: forward.retries,
+            }),
+            config::Action::Redirect(redirect) => Action::Redirect(redirect),
+            config::Action::Respond(respond) => Action::Respond(respond),
+            config::Action::Files(files) => Action::Files(Folder::new(files.root, files.fallback)),
+        };
+        let config::Route { name, origin, written, filters, .. } = route;
+        Self { name: name.into(), origin, written, words, filters, action }
+    }
+}
+
+/// The snapshot in force, shared by all workers.
+#[derive(Debug)]
+pub struct Live {
+    current: Mutex<Arc<Snapshot>>,
+    generation: AtomicU64,
+}
+
+/// A worker's own reference to the snapshot in force.
+#[derive(Debug)]
+pub struct Reader {
+    live: Arc<Live>,
+    seen: RefCell<(u64, Rc<Held>)>,
+}
+
+/// A snapshot in the hands of one worker: requests count their use of it without touching what workers share.
+#[derive(Debug)]
+pub struct Held(Arc<Snapshot>);
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+/// What a swap changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Names of routes that are new.
+    pub added: Vec<String>,
+    /// Names of routes that are written differently.
+    pub changed: Vec<String>,
+    /// Names of routes that are gone.
+    pub removed: Vec<String>,
+}
+
+/// An endpoint whose health is to be asked for from now on.
+pub type Watch = (Weak<Endpoint>, Health);
+
+impl Live {
+    /// Puts the first table in force.
+    pub fn new(config: Config) -> Result<(Arc<Self>, Vec<Watch>), CompileError> {
+        let snapshot = Snapshot::new(config, None)?;
+        let watches = watches(&snapshot, None);
+        let live = Self { current: Mutex::new(Arc::new(snapshot)), generation: AtomicU64::new(1) };
+        Ok((Arc::new(live), watches))
+    }
+
+    /// Puts another table in force, whole or not at all. Requests under way end by the table that they began with.
+    pub fn swap(&self, config: Config) -> Result<(Change, Vec<Watch>), CompileError> {
+        let before = self.current();
+        let after = Arc::new(Snapshot::new(config, Some(&before))?);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok((Change::between(&before, &after), watches(&after, Some(&before))))
+    }
+
+    /// The snapshot in force.
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For one worker.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        let generation = self.generation.load(Ordering::Acquire);
+        Reader { live: Arc::clone(self), seen: RefCell::new((generation, Rc::new(Held(self.current())))) }
+    }
+}
+
+impl Reader {
+    /// The snapshot in force.
+    pub fn load(&self) -> Rc<Held> {
+        let generation = self.live.generation.load(Ordering::Acquire);
+        let mut seen = self.seen.borrow_mut();
+        if seen.0 != generation {
+            *seen = (generation, Rc::new(Held(self.live.current())));
+        }
+        Rc::clone(&seen.1)
+    }
+}
+
+impl Change {
+    fn between(before: &Snapshot, after: &Snapshot) -> Self {
+        fn by_name(snapshot: &Snapshot) -> HashMap<&str, &Route> {
+            snapshot.routes.iter().map(|route| (&*route.name, route)).collect()
+        }
+        let (old, new) = (by_name(before), by_name(after));
+        // The pattern of an entry may change with `project`.
+        let differ =
+            |one: &Route, other: &Route| one.written != other.written || one.words.pattern != other.words.pattern;
+        let mut change = Self::default();
+        for route in &after.routes {
+            match old.get(&*route.name) {
+                None => change.added.push(route.name.to_string()),
+                Some(before) if differ(before, route) => change.changed.push(route.name.to_string()),
+                Some(_) => {}
+            }
+        }
+        let gone = before.routes.iter().filter(|route| !new.contains_key(&*route.name));
+        change.removed = gone.map(|route| route.name.to_string()).collect();
+        change
+    }
+}
+
+/// The endpoints of `after` that have a health check and were not in `before`.
+fn watches(after: &Snapshot, before: Option<&Snapshot>) -> Vec<Watch> {
+    let is_new = |key: &EndpointKey| !before.is_some_and(|before| before.endpoints.contains_key(key));
+    after
+        .endpoints
+        .iter()
+        .filter(|(key, _)| is_new(key))
+        .filter_map(|(key, endpoint)| Some((Arc::downgrade(endpoint), key.health.clone()?)))
+        .collect()
+}

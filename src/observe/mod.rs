@@ -1,0 +1,172 @@
+//! What happened: one record per exchange, written when it ends, however it ends.
+//!
+//! A record is a plain value that `forward` fills; dropping it is what ends the exchange, so a client that leaves
+//! counts like any other. The log is one relaxed flag on the path of a request: off, no record is made. On, a full
+//! record goes to a bounded queue and a thread of its own writes it, so that a slow or closed terminal delays
+//! nobody; what does not fit is counted.
+
+mod line;
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+pub use line::Format;
+
+/// Records that may wait for the writer; beyond that they are dropped and counted.
+const QUEUE: usize = 4096;
+
+/// How the answer came to be, which decides the sign in front of the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// A program answered.
+    #[default]
+    Forwarded,
+    /// Answered here: a mock, a file, a redirect, a page of ours.
+    Answered,
+    /// The connection became a tunnel, and the record is of its beginning.
+    Opened,
+    /// The tunnel ended.
+    Tunnel,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// With the last byte.
+    #[default]
+    Whole,
+    /// The client left before, as everybody who watches a stream does some time.
+    Left,
+    /// The program, or the connection to it, broke.
+    Cut,
+}
+
+/// What is known of an exchange when it ends.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// As sent.
+    pub method: String,
+    /// As sent.
+    pub host: String,
+    /// Without the query.
+    pub path: String,
+    /// The query as sent; only the names of its parameters are ever written.
+    pub query: Option<String>,
+    /// 0 while there is none.
+    pub status: u16,
+    /// Of the answer's body, or through a tunnel to the client.
+    pub received: u64,
+    /// Through a tunnel to the program.
+    pub sent: u64,
+    /// The name of the route.
+    pub route: Option<Arc<str>>,
+    /// The target, or what stood in its place, such as `respond`.
+    pub target: String,
+    /// The cause of an error of ours.
+    pub cause: Option<&'static str>,
+    /// How it ended.
+    pub ending: Ending,
+    /// How the answer came to be.
+    pub kind: Kind,
+}
+
+/// Where records go. Cheap to clone; every worker has one.
+#[derive(Debug, Clone)]
+pub struct Log {
+    on: Arc<AtomicBool>,
+    dropped: Arc<AtomicU64>,
+    queue: SyncSender<Ended>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    at: SystemTime,
+    took: Duration,
+    record: Record,
+}
+
+/// One exchange, from its head to the end of its answer. Dropping it writes the record.
+#[derive(Debug)]
+pub struct Exchange {
+    began: Instant,
+    record: Record,
+    log: Log,
+}
+
+impl Log {
+    /// A log that writes to `sink` in `format`, from a thread of its own, until the last clone is gone.
+    ///
+    /// Dropping the returned handle does not wait for the thread: the program ends without it.
+    pub fn spawn(on: bool, format: Format, sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, records) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&dropped);
+        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&records, &counter, format, sink))?;
+        Ok(Self { on: Arc::new(AtomicBool::new(on)), dropped, queue })
+    }
+
+    /// Begins an exchange; `record` is asked for what is known so far only while the log is on.
+    pub fn begin(&self, record: impl FnOnce() -> Record) -> Option<Exchange> {
+        self.on.load(Relaxed).then(|| Exchange { began: Instant::now(), record: record(), log: self.clone() })
+    }
+}
+
+impl Exchange {
+    /// What is known so far.
+    pub fn record(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    /// Writes the present state as a record of its own, as the beginning of a stream is.
+    pub fn write_now(&self, kind: Kind) {
+        self.log.write(self.began.elapsed(), Record { kind, ..self.record.clone() });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.log.write(self.began.elapsed(), std::mem::take(&mut self.record));
+    }
+}
+
+impl Log {
+    fn write(&self, took: Duration, record: Record) {
+        if self.queue.try_send(Ended { at: SystemTime::now(), took, record }).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+use std::io;
+
+/// Writes until nobody can send any more. A sink that fails is tried again with the next record: a disk may be
+/// full for a while.
+fn write_all(records: &Receiver<Ended>, dropped: &AtomicU64, format: Format, mut sink: impl Write) {
+    let mut text = String::new();
+    loop {
+        match records.recv_timeout(Duration::from_secs(1)) {
+            Ok(ended) => {
+                text.clear();
+                format.write(&mut text, ended.at, ended.took, &ended.record);
+                // Whatever waits goes out in one write.
+                for ended in records.try_iter().take(256) {
+                    format.write(&mut text, ended.at, ended.took, &ended.record);
+                }
+                let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let lost = dropped.swap(0, Relaxed);
+        if lost > 0 {
+            let _ = writeln!(sink, "{lost} log lines were dropped: the log is read too slowly");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Bytes both ways, as they come, until both sides are done: what an upgraded connection becomes.
+//!
+//! An idle tunnel holds no buffer. A direction reads into the thread's scratch buffer and writes at once; only
+//! what the other side does not take is kept, and nothing more is read before it is gone. So a tunnel never
+//! holds more than [`SCRATCH`] bytes each way, and a slow reader slows its writer.
+//!
+//! The end of one direction is passed on. Some protocols go on in the other (RFC 9293 §3.6 calls it half-closed),
+//! others forget to close: so the other direction may go on while bytes flow, and ends after [`LINGER`] of silence.
+
+pub mod gather;
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// Bytes read at once, and kept at most for a side that does not take them. 64 KiB is where larger reads stop
+/// to save system calls that matter, and what the product promises to hold of any body.
+pub const SCRATCH: usize = 64 * 1024;
+
+/// How long one direction may be silent after the other has ended.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What went through a tunnel.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes from the client.
+    pub sent: u64,
+    /// Bytes to the client.
+    pub received: u64,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides said so.
+    Closed,
+    /// One side said so, and the other has been silent since.
+    HalfClosed,
+    /// No byte either way for the whole of the idle limit.
+    Idle,
+    /// One side broke.
+    Failed(io::Error),
+}
+
+/// One side of a tunnel: a stream, and what was read from it before the tunnel began.
+#[derive(Debug)]
+pub struct Side<S> {
+    /// The stream.
+    pub stream: S,
+    /// Goes first.
+    pub early: Bytes,
+}
+
+/// Carries bytes until both directions have ended, one of them broke, or nothing moved for `idle`.
+pub async fn run<A, B>(client: Side<A>, upstream: Side<B>, idle: Duration) -> (Counts, End)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut client_stream, mut upstream_stream) = (client.stream, upstream.stream);
+    let mut up = Direction::new(client.early);
+    let mut down = Direction::new(upstream.early);
+    let mut silence = Silence::new(idle);
+    let end = poll_fn(|cx| {
+        let before = up.count + down.count;
+        let up_done = up.poll(cx, &mut client_stream, &mut upstream_stream);
+        let down_done = down.poll(cx, &mut upstream_stream, &mut client_stream);
+        for done in [&up_done, &down_done] {
+            if let Poll::Ready(Err(error)) = done {
+                return Poll::Ready(End::Failed(io::Error::new(error.kind(), error.to_string())));
+            }
+        }
+        let half_closed = up_done.is_ready() || down_done.is_ready();
+        if up_done.is_ready() && down_done.is_ready() {
+            return Poll::Ready(End::Closed);
+        }
+        silence.limit = if half_closed { LINGER.min(idle) } else { idle };
+        ready!(silence.poll(cx, up.count + down.count > before, half_closed));
+        Poll::Ready(if half_closed { End::HalfClosed } else { End::Idle })
+    })
+    .await;
+    (Counts { sent: up.count, received: down.count }, end)
+}
+
+/// One way of a tunnel.
+#[derive(Debug)]
+struct Direction {
+    /// Read, but not taken by the writer yet.
+    kept: Bytes,
+    count: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Carrying,
+    Flushing,
+    Ending,
+    Ended,
+}
+
+impl Direction {
+    fn new(early: Bytes) -> Self {
+        Self { kept: early, count: 0, state: State::Carrying }
+    }
+
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            match self.state {
+                State::Carrying => ready!(self.poll_carry(cx, reader, writer))?,
+                State::Flushing => {
+                    ready!(Pin::new(&mut *writer).poll_flush(cx))?;
+                    self.state = State::Ending;
+                }
+                State::Ending => {
+                    // The other side may have closed already; its own direction tells.
+                    let _ = ready!(Pin::new(&mut *writer).poll_shutdown(cx));
+                    self.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Carries until there is nothing to carry; ready at the end of the reader's bytes.
+    fn poll_carry<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while self.kept.has_remaining() {
+                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.count += written as u64;
+                self.kept.advance(written);
+            }
+            let read = BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, reader, writer, buffer));
+            if ready!(read)? == 0 {
+                self.state = State::Flushing;
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads once, writes what the other side takes, and keeps the rest. Returns how much was read.
+    fn poll_chunk<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut chunk = ReadBuf::new(buffer);
+        ready!(Pin::new(reader).poll_read(cx, &mut chunk))?;
+        let chunk = chunk.filled();
+        if chunk.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = match Pin::new(writer).poll_write(cx, chunk) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        self.count += written as u64;
+        if written < chunk.len() {
+            self.kept = Bytes::copy_from_slice(&chunk[written..]);
+        }
+        Poll::Ready(Ok(chunk.len()))
+    }
+}
+
+/// Watches that something moves. Its timer is moved only when it fires, not with every byte.
+#[derive(Debug)]
+struct Silence {
+    limit: Duration,
+    moved: Instant,
+    half_closed: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { limit, moved: now, half_closed: false, timer: Box::pin(sleep_until(now + limit)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, half_closed: bool) -> Poll<()> {
+        let limit_shrank = half_closed && !self.half_closed;
+        if moved || limit_shrank {
+            self.moved = Instant::now();
+        }
+        if limit_shrank {
+            self.half_closed = true;
+            self.timer.as_mut().reset(self.moved + self.limit);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let due = self.moved + self.limit;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn side(stream: DuplexStream, early: &'static [u8]) -> Side<DuplexStream> {
+        Side { stream, early: Bytes::from_static(early) }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn early_bytes_go_first_in_both_directions() {
+        let (mut client, near) = duplex(64);
+        let (mut upstream, far) = duplex(64);
+        let tunnel = tokio::spawn(run(side(near, b"from client, "), side(far, b"from upstream, "), HOUR));
+        client.write_all(b"then more").await.expect("written");
+        upstream.write_all(b"then more").await.expect("written");
+        client.shutdown().await.expect("shut");
+        upstream.shutdown().await.expect("shut");
+        let (mut got, mut sent) = (String::new(), String::new());
+        client.read_to_string(&mut got).await.expect("read");
+        upstream.read_to_string(&mut sent).await.expect("read");
+        assert_eq!((sent.as_str(), got.as_str()), ("from client, then more", "from upstream, then more"));
+        let (counts, end) = tunnel.await.expect("the tunnel ends");
+        assert_eq!(counts, Counts { sent: 22, received: 24 });
+        assert!(matches!(end, End::Closed), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_tunnel_goes_on_while_bytes_flow() {
+        let (mut client, near) = duplex(64);
+        let (mut upstream, far) = duplex(64);
+        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), HOUR));
+        client.shutdown().await.expect("shut");
+        for _ in 0..10 {
+            tokio::time::advance(LINGER / 2).await;
+            upstream.write_all(b"x").await.expect("written");
+            assert_eq!(client.read_u8().await.expect("read"), b'x');
+        }
+        let (counts, end) = tunnel.await.expect("the tunnel ends");
+        assert_eq!(counts.received, 10);
+        assert!(matches!(end, End::HalfClosed), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_tunnel_ends_at_the_idle_limit() {
+        let (_client, near) = duplex(64);
+        let (_upstream, far) = duplex(64);
+        let (_, end) = run(side(near, b""), side(far, b""), HOUR).await;
+        assert!(matches!(end, End::Idle), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_loses_nothing() {
+        let (mut client, near) = duplex(1 << 20);
+        let (mut upstream, far) = duplex(10);
+        let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        client.write_all(&sent).await.expect("written");
+        client.shutdown().await.expect("shut");
+        tokio::spawn(run(side(near, b""), side(far, b""), HOUR));
+        let mut got = Vec::new();
+        upstream.read_to_end(&mut got).await.expect("read");
+        assert!(got == sent);
+    }
+}

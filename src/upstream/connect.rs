@@ -1,0 +1,152 @@
+//! One new connection to an endpoint, on whichever loopback address it listens.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream, lookup_host},
+    time::timeout,
+};
+
+use super::Endpoint;
+use crate::{config::Address, tunnel::gather::poll_write_gathered};
+
+/// A connection to a program.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over the loopback interface, or further.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered in time.
+    #[error("no connection within {}", seconds(*.0))]
+    Timeout(Duration),
+    /// Somebody answered no, or nothing is there.
+    #[error("{}", reason(.0))]
+    Refused(#[source] io::Error),
+}
+
+/// Connects within `limit`; the limit covers all addresses together.
+pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, ConnectError> {
+    match timeout(limit, try_connect(endpoint)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(ConnectError::Refused(error)),
+        Err(_elapsed) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+async fn try_connect(endpoint: &Endpoint) -> io::Result<Stream> {
+    match endpoint.address() {
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Address::Ip(address) => tcp(&[*address]).await,
+        Address::Name { host, port } => {
+            let addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+            tcp(&addresses).await
+        }
+        Address::Loopback(port) => loopback(endpoint, *port).await,
+    }
+}
+
+/// Tries the address that answered last first. A refusal on loopback comes at once, so trying both in turn costs
+/// microseconds, and no program ever sees two connections for one request.
+async fn loopback(endpoint: &Endpoint, port: u16) -> io::Result<Stream> {
+    let both = [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))];
+    let [ipv4, ipv6] = both;
+    let order = if endpoint.ipv6_first.load(Relaxed) { [ipv6, ipv4] } else { both };
+    let stream = tcp(&order).await?;
+    if let Stream::Tcp(stream) = &stream {
+        endpoint.ipv6_first.store(stream.peer_addr()?.is_ipv6(), Relaxed);
+    }
+    Ok(stream)
+}
+
+/// The first address that answers; otherwise the refusal of the first one, which is the one that was meant.
+async fn tcp(addresses: &[SocketAddr]) -> io::Result<Stream> {
+    let mut refusal = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(Stream::Tcp(stream));
+            }
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+/// An operating system's refusal without its number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nothing listens there".into(),
+        io::ErrorKind::NotFound => "there is no such address".into(),
+        io::ErrorKind::PermissionDenied => "access to it is not permitted".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
+    }
+}
+
+fn seconds(limit: Duration) -> String {
+    format!("{} s", limit.as_secs_f64())
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => poll_write_gathered(stream, cx, slices),
+            Self::Unix(stream) => poll_write_gathered(stream, cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

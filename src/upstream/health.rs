@@ -1,0 +1,64 @@
+//! Asks an endpoint now and then whether it is well. Only where a route has `health`: a debugger dies of a trial.
+//!
+//! Two failures in a row take an endpoint out of the choice, one success brings it back.
+
+use std::{
+    pin::pin,
+    sync::{Weak, atomic::Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::{sleep, timeout};
+
+use super::{Endpoint, connect::connect};
+use crate::config::Health;
+
+/// Failures in a row that count; one alone may be a restart.
+const FAILURES: u32 = 2;
+
+/// Asks until the endpoint is in no table any more.
+pub async fn watch(endpoint: Weak<Endpoint>, health: Health) {
+    let mut failures = 0;
+    while let Some(endpoint) = endpoint.upgrade() {
+        let well = timeout(health.timeout, is_well(&endpoint, &health)).await.unwrap_or(false);
+        failures = if well { 0 } else { failures + 1 };
+        note(&endpoint, failures);
+        drop(endpoint);
+        sleep(health.interval).await;
+    }
+}
+
+fn note(endpoint: &Endpoint, failures: u32) {
+    let healthy = failures < FAILURES;
+    if endpoint.healthy.swap(healthy, Relaxed) != healthy {
+        let state = if healthy { "well again" } else { "ill, it gets no requests" };
+        tracing::warn!(target: "portolan", "health: {} is {state}", endpoint.address());
+    }
+}
+
+async fn is_well(endpoint: &Endpoint, health: &Health) -> bool {
+    ask(endpoint, health).await.is_some_and(|status| status < 400)
+}
+
+async fn ask(endpoint: &Endpoint, health: &Health) -> Option<u16> {
+    let stream = connect(endpoint, health.timeout).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::get(&health.path)
+        .header(header::HOST, "localhost")
+        .header(header::USER_AGENT, concat!("portolan/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let mut answered = pin!(sender.send_request(request));
+    // The answer's body is of no interest: dropping both ends closes the connection.
+    let response = tokio::select! {
+        response = &mut answered => response,
+        // A short answer is whole in the moment in which the connection that brought it ends.
+        _ = connection => answered.await,
+    };
+    Some(response.ok()?.status().as_u16())
+}

@@ -1,0 +1,143 @@
+//! The programs behind a route: where they listen, which one is next, and the connections kept to them.
+//!
+//! An [`Endpoint`] is shared by all workers and lives through reloads; the connections to it are owned by one
+//! worker each ([`pool`]) and are never locked or handed over.
+
+pub mod balance;
+pub mod connect;
+pub mod health;
+pub mod pool;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+use balance::Candidate;
+
+use crate::config::{Address, Balance, Forward, Health};
+
+/// What connections are kept by. Never used twice in one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EndpointId(u64);
+
+/// One place to send requests to.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: EndpointId,
+    address: Address,
+    /// What its health check last said; true without one.
+    healthy: AtomicBool,
+    in_flight: AtomicUsize,
+    /// Which loopback address answered last, so that it is tried first.
+    ipv6_first: AtomicBool,
+}
+
+/// What makes two endpoints the same across a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointKey {
+    /// Where it listens.
+    pub address: Address,
+    /// How it is asked for its health.
+    pub health: Option<Health>,
+}
+
+impl Endpoint {
+    /// An endpoint that nothing is known of, which counts as well.
+    pub fn new(address: Address) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: EndpointId(NEXT.fetch_add(1, Relaxed)),
+            address,
+            healthy: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+            ipv6_first: AtomicBool::new(false),
+        }
+    }
+
+    /// What connections are kept by.
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What its health check last said.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Relaxed)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// A request in hand at an endpoint; dropping it ends the count.
+#[derive(Debug)]
+pub struct InFlight(Arc<Endpoint>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The endpoints of one route and how one of them is chosen.
+#[derive(Debug)]
+pub struct Upstream {
+    endpoints: Vec<(Arc<Endpoint>, u16)>,
+    balance: Balance,
+    turn: AtomicUsize,
+}
+
+impl Upstream {
+    /// The upstream of `forward`; `endpoint` finds the endpoint that a target had before, or makes it.
+    pub fn new(forward: &Forward, mut endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>) -> Self {
+        let endpoints = forward.targets.iter().map(|target| {
+            let key = EndpointKey { address: target.address.clone(), health: forward.health.clone() };
+            (endpoint(key), target.weight)
+        });
+        Self { endpoints: endpoints.collect(), balance: forward.balance, turn: AtomicUsize::new(0) }
+    }
+
+    /// The endpoint that takes the next request, or `None` where none is well.
+    pub fn pick(&self) -> Option<&Arc<Endpoint>> {
+        // One endpoint needs no choice: that is nearly every route, and it costs no shared write.
+        if let [(only, _)] = self.endpoints.as_slice() {
+            return only.is_healthy().then_some(only);
+        }
+        let candidates: Vec<_> = self
+            .endpoints
+            .iter()
+            .map(|(endpoint, weight)| Candidate {
+                weight: *weight,
+                healthy: endpoint.is_healthy(),
+                in_flight: endpoint.in_flight.load(Relaxed),
+            })
+            .collect();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        balance::choose(self.balance, &candidates, turn, lot(turn)).map(|at| &self.endpoints[at].0)
+    }
+
+    /// Every endpoint, in the order of the file.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().map(|(endpoint, _)| endpoint)
+    }
+
+    /// Whether requests in hand must be counted for the choice of the next endpoint.
+    pub fn counts_requests(&self) -> bool {
+        self.balance == Balance::LeastRequests && self.endpoints.len() > 1
+    }
+}
+
+/// A random number: the turn under the keyed hash of the standard library, which a process draws anew.
+fn lot(turn: usize) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    thread_local! { static START: RandomState = RandomState::new(); }
+    START.with(|start| start.hash_one(turn))
+}

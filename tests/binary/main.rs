@@ -1,0 +1,20 @@
+//! The real binary, tested as a binary: what it prints, how it ends, and how it holds out while files change, signals
+//! come and the system runs short.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test binary` writes the texts in `golden/` anew; read the difference before it is kept.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
+#![expect(clippy::print_stderr, reason = "figures and skipped parts are told")]
+
+mod bulk;
+mod client;
+mod commands;
+mod demo;
+mod drain;
+mod folder;
+mod limits;
+mod log;
+mod origin;
+mod program;
+mod reload;
+mod serve;

@@ -1,0 +1,558 @@
+//! What programs and clients do wrong, and what becomes of it: the fault that was made, no other, and a next request
+//! that works.
+
+use crate::harness::{
+    End, Framing, GET, OK, PATIENCE, Program, Proxy, Response, Wire, get, post, program, program_on, proxy, request,
+    through, within,
+};
+
+/// A client whose proxy keeps a connection to the program from an earlier request.
+async fn with_a_kept_connection(keys: &str) -> (Wire, Wire, Program, Proxy) {
+    let (mut client, program, proxy) = through(keys).await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    (client, connection, program, proxy)
+}
+
+/// The client's next request is answered, over a new connection of the program.
+async fn goes_on(client: &mut Wire, program: &Program) {
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+/// The port of a program that has gone.
+fn nobody() -> u16 {
+    program().port()
+}
+
+#[tokio::test]
+async fn f1_a_refused_connection_is_told_with_route_and_cause() {
+    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {} }}", nobody()));
+    let mut client = proxy.connect().await;
+    for _ in 0..2 {
+        let response = client.ask(GET).await;
+        assert_eq!(response.error(), (502, "connect-refused"));
+        assert_eq!(response.field("x-portolan-route"), Some("app"));
+    }
+}
+
+#[tokio::test]
+async fn f2_a_connection_that_goes_nowhere_is_told_at_its_limit() {
+    // A queue of one that is full: the kernel drops every further attempt.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "this kernel does not keep to the backlog");
+    }
+
+    let keys = format!("path = \"/\", to = \"{address}\", connect_timeout = \"200ms\"");
+    let proxy = proxy(&format!("[routes]\napp = {{ {keys} }}"));
+    let began = std::time::Instant::now();
+    let response = proxy.ask(GET).await;
+    assert_eq!(response.error(), (504, "connect-timeout"));
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn f3_a_program_that_never_answers_is_given_up_at_the_limit_and_let_go() {
+    let (mut client, program, _proxy) = through("timeout = \"200ms\"").await;
+    for request in [GET.to_owned(), post("/", "a body")] {
+        client.send(request).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        assert_eq!(client.response().await.error(), (504, "upstream-timeout"));
+        connection.end().await;
+    }
+    goes_on(&mut client, &program).await;
+}
+
+#[tokio::test]
+async fn f3_a_program_that_reads_slowly_is_not_given_up_while_the_upload_moves() {
+    let (mut client, program, _proxy) = through("timeout = \"400ms\"").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\n").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    for piece in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        client.send(piece).await;
+        connection.until(piece).await;
+        // A client that thinks about each piece: in all for longer than the limit.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f3_a_body_may_take_longer_than_the_limit_for_its_head() {
+    let (mut client, program, _proxy) = through("timeout = \"100ms\"").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+    client.until("\r\n\r\no").await;
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    connection.send("k").await;
+    assert_eq!(client.bytes(1).await, b"k");
+}
+
+#[tokio::test]
+async fn f5_a_get_that_meets_the_close_of_a_kept_connection_is_repeated_once() {
+    for how in [End::Closed, End::Reset] {
+        let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
+        client.send(get("/again", &[])).await;
+        kept.request().await;
+        match how {
+            End::Closed => drop(kept),
+            End::Reset => kept.reset(),
+        }
+        let mut fresh = program.connection().await;
+        assert_eq!(fresh.request().await.line(), "GET /again HTTP/1.1", "{how:?}");
+        fresh.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok", "{how:?}");
+        program.is_left_alone();
+    }
+}
+
+#[tokio::test]
+async fn f5_a_small_body_is_repeated_with_an_idempotent_request() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
+    let body = "b".repeat(64 * 1024);
+    client.send(format!("PUT / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+    assert_eq!(kept.request().await.text(), body);
+    drop(kept);
+    let mut fresh = program.connection().await;
+    assert_eq!(fresh.request().await.text(), body);
+    fresh.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f5_a_body_too_large_to_keep_is_sent_once() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
+    let body = "b".repeat(64 * 1024 + 1);
+    client.send(format!("PUT / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+    assert_eq!(kept.request().await.body.len(), body.len());
+    drop(kept);
+    assert_eq!(client.response().await.error(), (502, "upstream-closed"));
+    program.is_left_alone();
+}
+
+#[tokio::test]
+async fn f5_a_post_is_never_sent_twice() {
+    for method in ["POST", "PATCH", "purge"] {
+        let (mut client, mut kept, program, _proxy) = with_a_kept_connection("retries = 3").await;
+        client.send(request(method, "/", &[])).await;
+        kept.request().await;
+        drop(kept);
+        assert_eq!(client.response().await.error(), (502, "upstream-closed"), "{method}");
+        program.is_left_alone();
+        goes_on(&mut client, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn f5_a_connection_that_closed_while_it_was_idle_costs_no_request() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("retries = 0").await;
+    kept.shut().await;
+    // The proxy closes its end, too: it has seen it.
+    kept.end().await;
+    client.send(post("/", "a body")).await;
+    let mut fresh = program.connection().await;
+    assert_eq!(fresh.request().await.text(), "a body");
+    fresh.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f5_without_retries_nothing_is_repeated() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("retries = 0").await;
+    client.send(GET).await;
+    kept.request().await;
+    drop(kept);
+    assert_eq!(client.response().await.error(), (502, "upstream-closed"));
+    program.is_left_alone();
+}
+
+#[tokio::test]
+async fn f4_f6_the_end_of_a_fresh_connection_is_told_and_not_retried() {
+    for how in [End::Closed, End::Reset] {
+        let (mut client, program, _proxy) = through("retries = 3").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        match how {
+            End::Closed => drop(connection),
+            End::Reset => connection.reset(),
+        }
+        assert_eq!(client.response().await.error(), (502, "upstream-closed"), "{how:?}");
+        program.is_left_alone();
+        goes_on(&mut client, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn s46_nothing_is_repeated_after_a_byte_of_an_answer() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("retries = 3").await;
+    client.send(GET).await;
+    kept.request().await;
+    kept.send("HTTP/1.1 2").await;
+    kept.shut().await;
+    assert_eq!(client.response().await.status, 502);
+    program.is_left_alone();
+}
+
+#[tokio::test]
+async fn f8_a_crash_in_mid_head_is_told() {
+    for part in ["H", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(part).await;
+        connection.shut().await;
+        assert_eq!(client.response().await.status, 502, "{part:?}");
+        program.is_left_alone();
+        goes_on(&mut client, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn f9_f10_f11_a_body_that_breaks_off_breaks_off_at_the_client_too() {
+    for head in ["content-length: 9\r\n\r\nab", "transfer-encoding: chunked\r\n\r\n2\r\nab\r\n", "\r\nab"] {
+        let (mut client, program, proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(format!("HTTP/1.1 200 OK\r\n{head}")).await;
+        client.until("ab").await;
+        connection.reset();
+        let (rest, _) = client.rest().await;
+        assert!(matches!(rest.as_slice(), b"" | b"\r\n"), "{head:?}: {:?}", String::from_utf8_lossy(&rest));
+        goes_on(&mut proxy.connect().await, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn f12_t28_what_follows_an_answer_reaches_nobody() {
+    for (method, answer) in [
+        ("GET", format!("{OK}surplus")),
+        ("GET", format!("{OK}HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale")),
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale".into()),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\nstale".into()),
+        ("GET", "HTTP/1.1 304 Not Modified\r\n\r\nstale".into()),
+    ] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(request(method, "/", &[])).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(&answer).await;
+        let response = if method == "HEAD" { client.response_to_head().await } else { client.response().await };
+        assert!(!response.text().contains("stale") && !response.text().contains("surplus"), "{answer:?}");
+        connection.rest().await;
+        goes_on(&mut client, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn f12_bytes_on_an_idle_connection_are_no_answer_to_the_next_request() {
+    let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
+    kept.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale").await;
+    kept.rest().await;
+    goes_on(&mut client, &program).await;
+}
+
+#[tokio::test]
+async fn f13_equal_lengths_become_one() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok").await;
+    let response = client.response().await;
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Length(2), "ok"));
+}
+
+#[tokio::test]
+async fn f13_a_head_beyond_all_measure_is_a_bad_reply() {
+    let many: String = (0..500).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let large = format!("x-large: {}\r\n", "a".repeat(1024 * 1024));
+    for fields in [many, large] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        // The proxy may close before it has all of it.
+        let _ = connection.try_send(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok")).await;
+        assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"));
+        connection.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn f13_an_answer_of_http_0_9_is_a_bad_reply() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("<html>hello</html>\r\n").await;
+    assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"));
+}
+
+const EXPECTS: &str = "POST / HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\n";
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
+#[tokio::test]
+async fn f15_s41_the_clients_body_is_asked_for_when_the_program_asks_for_it() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(EXPECTS).await;
+    let mut connection = program.connection().await;
+    assert_eq!(connection.head().await.field("expect"), Some("100-continue"));
+    connection.send(CONTINUE).await;
+    assert_eq!(client.head().await.text, CONTINUE);
+    client.send("a body").await;
+    assert_eq!(connection.bytes(6).await, b"a body");
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    // Both connections are clean: they go on.
+    client.send(GET).await;
+    connection.request().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f15_s41_a_program_that_says_nothing_gets_the_body_after_a_while() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(EXPECTS).await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    assert_eq!(client.head().await.text, CONTINUE);
+    client.send("a body").await;
+    assert_eq!(connection.bytes(6).await, b"a body");
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f15_t24_an_answer_before_the_body_is_passed_on_and_neither_connection_is_used_again() {
+    for status in [417, 200, 401] {
+        let (mut client, program, proxy) = through("").await;
+        client.send(EXPECTS).await;
+        let mut connection = program.connection().await;
+        connection.head().await;
+        connection.send(format!("HTTP/1.1 {status} Now\r\ncontent-length: 2\r\n\r\nno")).await;
+        // No 100 comes before it.
+        let response = client.response().await;
+        assert_eq!((response.status, response.text().as_str()), (status, "no"));
+        connection.end().await;
+        assert_eq!(client.end().await, End::Closed);
+        goes_on(&mut proxy.connect().await, &program).await;
+    }
+}
+
+#[tokio::test]
+async fn s17_s41_a_1_0_client_gets_no_interim_answer() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send("POST / HTTP/1.0\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\na body").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    connection.send(CONTINUE).await;
+    assert_eq!(connection.bytes(6).await, b"a body");
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn f16_s47_an_answer_reaches_a_client_that_is_still_uploading() {
+    let (mut client, program, proxy) = through("").await;
+    let length = 512 * 1024;
+    client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\nfirst")).await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    connection.send("HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
+    connection.shut().await;
+    let sent = client.try_send("b".repeat(length - 5)).await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.text().as_str()), (413, "no"), "{sent:?}");
+    assert_eq!(client.end().await, End::Closed);
+    drop(connection);
+    goes_on(&mut proxy.connect().await, &program).await;
+}
+
+#[tokio::test]
+async fn f16_a_program_that_answers_and_reads_on_gets_the_whole_body() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nfirst").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    connection.bytes(5).await;
+    connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n").await;
+    client.until("5\r\nearly\r\n").await;
+    client.send("later").await;
+    assert_eq!(connection.bytes(5).await, b"later");
+    connection.send("4\r\nlate\r\n0\r\n\r\n").await;
+    assert_eq!(client.until("0\r\n\r\n").await, "4\r\nlate\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn t23_an_answer_of_our_own_reaches_a_client_that_uploads_and_its_body_is_no_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, program, proxy) = through("").await;
+    proxy.swap(&format!(
+        "[routes]\nmoved = {{ path = \"/moved\", redirect = \"/new\" }}\nme = {{ path = \"/me\", respond = \"me\" }}\n\
+         site = {{ path = \"/site\", files = {:?} }}\napp = {{ path = \"/app\", to = {} }}",
+        folder.path(),
+        program.port()
+    ));
+    let smuggled = get("/app/smuggled", &[]);
+    let body = smuggled.repeat(1_000_000 / smuggled.len());
+    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (target, host, status) in [
+        ("/moved", "localhost", 302),
+        ("/me", "localhost", 200),
+        ("/site/none", "localhost", 405),
+        ("/none", "localhost", 404),
+        ("/me", "evil.test", 421),
+        ("/me", "a,b", 400),
+    ] {
+        for (framing, body) in
+            [(format!("content-length: {}", body.len()), &body), ("transfer-encoding: chunked".into(), &chunk)]
+        {
+            let mut client = proxy.connect().await;
+            let sent =
+                client.try_send(format!("POST {target} HTTP/1.1\r\nhost: {host}\r\n{framing}\r\n\r\n{body}")).await;
+            let response = client.response().await;
+            assert_eq!(response.status, status, "{target} {framing} {sent:?}");
+            assert_eq!(client.rest().await.0, b"", "{target} {framing}");
+        }
+    }
+    program.is_left_alone();
+}
+
+#[tokio::test]
+async fn f23_a_client_that_leaves_while_it_waits_cancels_its_request() {
+    for request in [GET.to_owned(), post("/", "a body")] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(request).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        drop(client);
+        connection.end().await;
+    }
+}
+
+#[tokio::test]
+async fn f23_a_client_that_resets_while_it_waits_cancels_its_request() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    client.reset();
+    connection.end().await;
+}
+
+#[tokio::test]
+async fn f23_a_client_that_leaves_in_mid_upload_never_looks_done() {
+    for (framing, part) in [("content-length: 100", "part"), ("transfer-encoding: chunked", "4\r\npart\r\n")] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{part}")).await;
+        let mut connection = program.connection().await;
+        connection.head().await;
+        assert_eq!(connection.until(part).await, part);
+        drop(client);
+        connection.end().await;
+    }
+}
+
+#[tokio::test]
+async fn f23_a_client_that_leaves_in_mid_download_stops_it() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+    client.head().await;
+    drop(client);
+    // Sooner or later nobody takes any more.
+    within("the end of the download", async { while connection.try_send([b'x'; 64 * 1024]).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn f23_a_client_that_leaves_a_stream_in_which_nothing_happens_ends_it() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(get("/events", &["accept: text/event-stream"])).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    connection.send("9\r\ndata: 0\n\n\r\n").await;
+    client.until("data: 0\n\n\r\n").await;
+    drop(client);
+    connection.end().await;
+}
+
+#[tokio::test]
+async fn f24_a_program_that_restarts_is_found_again() {
+    let (mut client, kept, program, _proxy) = with_a_kept_connection("").await;
+    let port = program.port();
+    drop((kept, program));
+    assert_eq!(client.ask(GET).await.error(), (502, "connect-refused"));
+    let program = program_on(&format!("127.0.0.1:{port}")).unwrap();
+    goes_on(&mut client, &program).await;
+}
+
+#[tokio::test]
+async fn f25_a_program_is_found_on_whichever_loopback_address_it_listens() {
+    let mut places = vec!["127.0.0.1:0"];
+    match program_on("[::1]:0") {
+        Ok(_) => places.push("[::1]:0"),
+        Err(error) => eprintln!("SKIPPED: a program on [::1] only, as this machine has no IPv6: {error}"),
+    }
+    for place in places {
+        let program = program_on(place).unwrap();
+        for target in [program.port().to_string(), format!("\"localhost:{}\"", program.port())] {
+            let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {target} }}"));
+            let mut client = proxy.connect().await;
+            goes_on(&mut client, &program).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn f25_a_program_that_moves_from_one_loopback_address_to_the_other_is_followed() {
+    let Ok(first) = program_on("[::1]:0") else {
+        eprintln!("SKIPPED: this machine has no IPv6");
+        return;
+    };
+    let port = first.port();
+    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {port} }}"));
+    goes_on(&mut proxy.connect().await, &first).await;
+    drop(first);
+    let second = program_on(&format!("127.0.0.1:{port}")).unwrap();
+    goes_on(&mut proxy.connect().await, &second).await;
+}
+
+#[tokio::test]
+async fn f29_a_drain_answers_what_is_in_hand_and_closes() {
+    let (mut client, program, proxy) = through("").await;
+    let mut idle = proxy.connect().await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    let drained = tokio::spawn(proxy.drain());
+    assert_eq!(idle.end().await, End::Closed);
+    connection.send(OK).await;
+    let response: Response = client.response().await;
+    assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("close")));
+    assert_eq!(client.end().await, End::Closed);
+    tokio::time::timeout(PATIENCE, drained).await.expect("the drain ends").unwrap();
+}

@@ -1,0 +1,49 @@
+//! A program behind the proxy whose every byte the test sends by hand.
+
+use std::io::ErrorKind;
+
+use tokio::net::TcpListener;
+
+use super::{Wire, within};
+
+/// A listening program. What connects waits until the test takes it.
+#[derive(Debug)]
+pub(crate) struct Program {
+    listener: TcpListener,
+    /// The same socket, to look without waiting whether somebody has connected.
+    peek: std::net::TcpListener,
+}
+
+/// A program on a free port of 127.0.0.1.
+pub(crate) fn program() -> Program {
+    program_on("127.0.0.1:0").unwrap()
+}
+
+/// A program on an address.
+pub(crate) fn program_on(address: &str) -> std::io::Result<Program> {
+    let peek = std::net::TcpListener::bind(address)?;
+    peek.set_nonblocking(true)?;
+    Ok(Program { listener: TcpListener::from_std(peek.try_clone()?)?, peek })
+}
+
+impl Program {
+    pub(crate) fn port(&self) -> u16 {
+        self.peek.local_addr().unwrap().port()
+    }
+
+    /// The next connection.
+    pub(crate) async fn connection(&self) -> Wire {
+        let (stream, _) = within("a connection to the program", self.listener.accept()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Wire::new(stream)
+    }
+
+    /// Asserts that nobody has connected since the last connection was taken. A connection that the proxy had begun
+    /// before its answer would be seen here.
+    pub(crate) fn is_left_alone(&self) {
+        match self.peek.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            other => panic!("the program got a connection: {other:?}"),
+        }
+    }
+}

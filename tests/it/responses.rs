@@ -1,0 +1,323 @@
+//! Responses on their way back: framing made anew, nothing added, nothing made up, nothing believed.
+
+use crate::harness::{Framing, GET, OK, Response, get, request, through};
+
+/// What a client gets for what a program answers.
+async fn answered(answer: impl AsRef<[u8]>) -> Response {
+    asked(GET, answer).await
+}
+
+async fn asked(request: &str, answer: impl AsRef<[u8]>) -> Response {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(request).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send(answer).await;
+    connection.shut().await;
+    client.response().await
+}
+
+#[tokio::test]
+async fn a_response_reaches_the_client_as_it_was_sent_but_for_the_date() {
+    let answer =
+        "HTTP/1.1 200 OK\r\nx-b: 2\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nx-a: \u{e9}\r\ncontent-length: 2\r\n\r\nok";
+    let response = answered(answer).await;
+    let expected = answer.strip_suffix("ok").unwrap().replace('\u{e9}', "\u{c3}\u{a9}");
+    assert_eq!((response.without_date(), response.text()), (expected, "ok".into()));
+}
+
+#[tokio::test]
+async fn s22_set_cookie_is_never_joined() {
+    let answer =
+        "HTTP/1.1 200 OK\r\nset-cookie: a=1, b\r\nx-between: 1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(answered(answer).await.all("set-cookie"), ["a=1, b", "b=2"]);
+}
+
+#[tokio::test]
+async fn s33_an_answer_to_head_has_the_length_and_no_body() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(request("HEAD", "/", &[])).await;
+    let mut connection = program.connection().await;
+    assert_eq!(connection.request().await.line(), "HEAD / HTTP/1.1");
+    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n").await;
+    assert_eq!(client.response_to_head().await.field("content-length"), Some("5000"));
+    // Both connections go on.
+    client.send(GET).await;
+    connection.request().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+/// It may have the length of what was not sent (RFC 9110 §8.6); the engine leaves it out.
+#[tokio::test]
+async fn s33_not_modified_has_its_validator_and_no_body() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(get("/", &["if-none-match: \"a\""])).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: 5000\r\n\r\n").await;
+    assert_eq!(client.response().await.without_date(), "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n");
+    client.send(GET).await;
+    connection.request().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn s33_no_content_has_neither_a_length_nor_a_body() {
+    for fields in ["content-length: 0\r\n", "content-length: 3\r\n", "transfer-encoding: chunked\r\n", ""] {
+        let response = answered(format!("HTTP/1.1 204 No Content\r\n{fields}\r\n")).await;
+        assert_eq!(response.without_date(), "HTTP/1.1 204 No Content\r\n\r\n", "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn s34_beside_a_transfer_coding_the_length_goes() {
+    let chunks = "2\r\nok\r\n0\r\n\r\n";
+    for fields in ["transfer-encoding: chunked\r\ncontent-length: 9", "content-length: 1\r\ntransfer-encoding: chunked"]
+    {
+        let response = answered(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{chunks}")).await;
+        assert_eq!((response.framing, response.text().as_str()), (Framing::Chunked, "ok"), "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn s34_a_transfer_coding_that_is_not_exactly_one_chunked_is_a_bad_reply() {
+    for codings in [
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "identity",
+        "chunked\r\ntransfer-encoding: chunked",
+    ] {
+        let response =
+            answered(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {codings}\r\n\r\n2\r\nok\r\n0\r\n\r\n")).await;
+        assert_eq!(response.error(), (502, "bad-upstream-reply"), "{codings}");
+    }
+}
+
+#[tokio::test]
+async fn s35_an_invalid_head_is_a_bad_reply_and_its_connection_closes() {
+    for head in [
+        "HTTP/1.1 200 OK\r\ncontent-length: x",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1, 2",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
+        "HTTP/1.1 20 OK",
+        "HTTP/1.1 1000 OK",
+        "HTTP/1.1 abc OK",
+        "HTTP/2.0 200 OK",
+        "ICY 200 OK",
+        "220 smtp.test ESMTP",
+        "HTTP/1.1 200 OK\r\nx-space : a",
+        "HTTP/1.1 200 OK\r\nx-folded: a\r\n b",
+        "HTTP/1.1 200 OK\r\nx-nul: a\0b",
+        "HTTP/1.1 200 OK\r\nno colon",
+    ] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(format!("{head}\r\n\r\n")).await;
+        assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"), "{head:?}");
+        connection.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn s36_a_body_that_is_cut_short_never_looks_whole() {
+    let cuts = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nx-sum: 1\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabXX0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n",
+    ];
+    for cut in cuts {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(cut).await;
+        connection.shut().await;
+        let (seen, _) = client.rest().await;
+        let seen = String::from_utf8(seen).unwrap();
+        let body = seen.split_once("\r\n\r\n").map(|(_, body)| body);
+        assert!(!body.is_some_and(|body| body.ends_with("0\r\n\r\n") || body.len() == 5), "{cut:?} became {seen:?}");
+        assert!(seen.starts_with("HTTP/1.1 200 OK\r\n") || seen.starts_with("HTTP/1.1 502 "), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn s37_a_body_that_ends_with_its_connection_becomes_chunked() {
+    let response = answered("HTTP/1.1 200 OK\r\n\r\nto the end").await;
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Chunked, "to the end"));
+    let response = answered("HTTP/1.0 200 OK\r\n\r\nto the end").await;
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Chunked, "to the end"));
+}
+
+#[tokio::test]
+async fn s37_a_1_0_client_gets_such_a_body_to_the_end_of_its_own_connection() {
+    let response = asked("GET / HTTP/1.0\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nto the end").await;
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Close, "to the end"));
+}
+
+#[tokio::test]
+async fn s38_a_known_length_is_kept_and_nothing_is_framed_that_has_no_body() {
+    let empty = answered("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(empty.without_date(), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let whole = answered(OK).await;
+    assert_eq!(whole.framing, Framing::Length(2));
+}
+
+#[tokio::test]
+async fn s38_a_request_without_a_body_gets_no_framing_and_one_with_an_empty_body_keeps_it() {
+    let (mut client, program, _proxy) = through("").await;
+    let mut connection = None;
+    for (fields, framing) in [(&[][..], Framing::None), (&["content-length: 0"], Framing::Length(0))] {
+        client.send(request("POST", "/", fields)).await;
+        if connection.is_none() {
+            connection = Some(program.connection().await);
+        }
+        let connection = connection.as_mut().unwrap();
+        assert_eq!(connection.request().await.framing, framing);
+        connection.send(OK).await;
+        client.response().await;
+    }
+}
+
+#[tokio::test]
+async fn s39_a_change_of_protocol_that_nobody_asked_for_is_a_bad_reply() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    assert_eq!(answered(switch).await.error(), (502, "bad-upstream-reply"));
+    assert_eq!(answered("HTTP/1.1 101 Switching Protocols\r\n\r\n").await.error(), (502, "bad-upstream-reply"));
+}
+
+#[tokio::test]
+async fn s40_f17_interim_answers_are_not_forwarded_yet_but_neither_hang_nor_end_an_exchange() {
+    for interim in [
+        "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
+        let response = answered(format!("{}{OK}", interim.repeat(3))).await;
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{interim}");
+    }
+}
+
+#[tokio::test]
+async fn s42_every_final_status_is_kept() {
+    for status in [200, 201, 206, 226, 299, 300, 399, 400, 418, 451, 499, 500, 511, 599, 600, 999] {
+        let response = answered(format!("HTTP/1.1 {status} Some Reason\r\ncontent-length: 2\r\n\r\nok")).await;
+        assert_eq!((response.status, response.text().as_str()), (status, "ok"));
+    }
+}
+
+#[tokio::test]
+async fn s43_a_program_that_closes_its_connection_does_not_close_the_clients() {
+    let (mut client, program, _proxy) = through("").await;
+    for _ in 0..2 {
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        connection.shut().await;
+        let response = client.response().await;
+        assert_eq!((response.text().as_str(), response.field("connection")), ("ok", None));
+    }
+}
+
+#[tokio::test]
+async fn s44_trailers_reach_a_client_that_takes_them() {
+    let answer =
+        "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n";
+    let taken = asked(&get("/", &["te: trailers", "connection: te"]), answer).await;
+    assert_eq!((taken.text().as_str(), taken.trailers.as_str()), ("ok", "x-sum: 1\r\n"));
+    let untold = answered(answer).await;
+    assert_eq!((untold.text().as_str(), untold.trailers.as_str()), ("ok", ""));
+}
+
+#[tokio::test]
+async fn s45_what_is_encoded_stays_encoded_and_validators_and_ranges_pass() {
+    let gzip = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\netag: W/\"x\"\r\nvary: accept-encoding\r\ncontent-length: 4\r\n\r\n\x1f\x8b\x08\x00";
+    let response = asked(&get("/", &["accept-encoding: gzip, br"]), gzip).await;
+    assert_eq!(response.without_date().as_bytes(), gzip.strip_suffix(b"\x1f\x8b\x08\x00").unwrap());
+    assert_eq!(response.body, b"\x1f\x8b\x08\x00");
+
+    let part = "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-1/9\r\naccept-ranges: bytes\r\ncontent-length: 2\r\n\r\nok";
+    let (mut client, program, _proxy) = through("").await;
+    client.send(get("/", &["range: bytes=0-1", "if-range: \"a\""])).await;
+    let mut connection = program.connection().await;
+    let seen = connection.request().await;
+    assert_eq!((seen.field("range"), seen.field("if-range")), (Some("bytes=0-1"), Some("\"a\"")));
+    connection.send(part).await;
+    assert_eq!(client.response().await.without_date(), part.strip_suffix("ok").unwrap());
+    let unsatisfied = "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */9\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(answered(unsatisfied).await.without_date(), unsatisfied);
+}
+
+#[tokio::test]
+async fn s48_each_event_arrives_before_the_program_sends_the_next() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(get("/events", &["accept: text/event-stream"])).await;
+    let mut connection = program.connection().await;
+    connection.request().await;
+    connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    // The head alone arrives, too: a browser opens its event source with it.
+    assert_eq!(client.head().await.field("content-type"), Some("text/event-stream"));
+    for number in 0..5 {
+        connection.send(format!("9\r\ndata: {number}\n\n\r\n")).await;
+        assert_eq!(client.until("\n\n\r\n").await, format!("9\r\ndata: {number}\n\n\r\n"));
+    }
+    connection.send("0\r\n\r\n").await;
+    assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn s48_bytes_of_a_body_without_chunks_arrive_as_they_come() {
+    for head in ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let (mut client, program, _proxy) = through("").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        connection.send(head).await;
+        client.head().await;
+        for piece in ["a", "b", "c"] {
+            connection.send(piece).await;
+            client.until(piece).await;
+        }
+        connection.shut().await;
+    }
+}
+
+#[tokio::test]
+async fn s48_pieces_of_a_request_body_reach_the_program_as_they_come() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    for piece in ["1\r\na\r\n", "1\r\nb\r\n", "0\r\n\r\n"] {
+        client.send(piece).await;
+        assert_eq!(connection.until("\r\n").await + &connection.until("\r\n").await, piece);
+    }
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_connection_of_a_program_is_used_again_and_one_of_a_client_too() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    for _ in 0..3 {
+        connection.request().await;
+        connection.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok");
+        client.send(GET).await;
+    }
+    connection.request().await;
+    program.is_left_alone();
+}

@@ -1,0 +1,80 @@
+//! Which real programs this machine has, and what becomes of a test whose programs are missing.
+//!
+//! `tests/partners/setup` installs them all. Without it a test is left out, and says so even when it passes; with
+//! `PORTOLAN_PARTNERS=required`, as in CI, it fails instead.
+
+use std::{
+    any::type_name_of_val,
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// A program that a test needs.
+#[derive(Clone, Copy)]
+pub(crate) enum Tool {
+    /// Python with Flask, Django and websockets.
+    Python,
+    /// Node with Vite, Express, ws and playwright-core.
+    Node,
+    /// The browser that `browser.mjs` drives.
+    Chromium,
+    /// The client for plain requests.
+    Curl,
+}
+
+impl Tool {
+    fn place(self) -> PathBuf {
+        match self {
+            Self::Python => python(),
+            Self::Node => node_modules().join("playwright-core"),
+            Self::Chromium => PathBuf::from("/usr/bin/chromium"),
+            Self::Curl => PathBuf::from("/usr/bin/curl"),
+        }
+    }
+}
+
+/// Runs a test with the programs it needs, or leaves it out.
+pub(crate) fn with<Test: FnOnce()>(tools: &[Tool], test: Test) {
+    let Some(missing) = tools.iter().map(|tool| tool.place()).find(|place| !place.exists()) else {
+        return test();
+    };
+    // The thread would be named after the test too, but not with `--test-threads=1`.
+    let name = type_name_of_val(&test).trim_end_matches("::{{closure}}");
+    let reason = format!("{name} needs {}: run tests/partners/setup", missing.display());
+    assert!(env::var_os("PORTOLAN_PARTNERS").is_none_or(|value| value != "required"), "{reason}");
+    // Not `eprintln!`, which a test that passes is not heard with.
+    io::stderr().write_all(format!("\nLEFT OUT: {reason}\n").as_bytes()).unwrap();
+}
+
+/// The interpreter that has the Python packages.
+pub(crate) fn python() -> PathBuf {
+    folder().join("venv/bin/python")
+}
+
+/// The folder of the Node packages.
+pub(crate) fn node_modules() -> PathBuf {
+    folder().join("node_modules")
+}
+
+/// What a program is told: Python and Node find their packages, write no colour, no cache, and at once.
+pub(crate) fn environment() -> [(&'static str, OsString); 5] {
+    [
+        ("NODE_PATH", node_modules().into()),
+        ("NO_COLOR", "1".into()),
+        ("PORT", "0".into()),
+        ("PYTHONDONTWRITEBYTECODE", "1".into()),
+        ("PYTHONUNBUFFERED", "1".into()),
+    ]
+}
+
+/// A file under `tests/partners`.
+pub(crate) fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/partners").join(path)
+}
+
+/// Where setup installs to: `partners` in cargo's target folder, wherever that is.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("partners")
+}
