@@ -69,7 +69,10 @@ fn look_at(pids: impl Iterator<Item = u32>) -> Option<System> {
         .with_cwd(UpdateKind::Always)
         .with_user(UpdateKind::Always);
     let mut system = System::new().ok()?;
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted);
+    for pid in &pids {
+        // One by one: a process that ends while they are looked at together takes the news of others with it.
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(std::slice::from_ref(pid)), false, wanted);
+    }
     Some(system)
 }
 
