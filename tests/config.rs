@@ -108,7 +108,7 @@ fn the_local_file_lies_over_the_file_and_its_problems_say_so() {
     let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["api", "web"]);
     assert!(config.routes[0].origin.location().ends_with("portolan.local.toml:3:1"));
-    assert_eq!(loaded.watched, [path.clone(), local.clone()]);
+    assert_eq!(files(&path), [path.clone(), local.clone()]);
 
     fs::write(&local, "[routes]\napi = 0\n").expect("write");
     fs::write(&path, "lisen = 1\n").expect("write");
@@ -212,6 +212,15 @@ fn defaults_are_those_of_the_contract() {
     let Action::Forward(forward) = &a.action else { panic!("a forward") };
     assert_eq!((forward.connect_timeout.as_secs(), forward.timeout.as_secs(), forward.retries), (2, 300, 1));
     assert_eq!(forward.targets[0].address, Address::Loopback(1));
+}
+
+#[test]
+fn cors_without_options_is_a_warning_and_no_error() {
+    let table = |methods: &str| format!("[routes]\na = {{ to = 1, cors = true, methods = [{methods}] }}");
+    let loaded = from_str("a", &table("\"GET\""));
+    assert!(loaded.config.is_some());
+    assert_eq!(loaded.diagnostics.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["lost-preflights"]);
+    assert_eq!(from_str("a", &table("\"GET\", \"OPTIONS\"")).diagnostics, []);
 }
 
 #[test]

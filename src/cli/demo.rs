@@ -26,6 +26,6 @@ pub(super) fn run(listen: Option<&str>, terminal: &Terminal) -> Outcome {
         writeln!(io::stdout())?;
     }
     let config = serve::checked(load::from_str("demo", &table), terminal)?;
-    serve::serve(serve::with_listen(config, listen.as_ref()), None, listen, terminal, began)?;
+    serve::serve(serve::with_listen(config, listen.as_ref()), None, terminal, began)?;
     Ok(GOOD)
 }

@@ -35,22 +35,30 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Outcome {
     let began = Instant::now();
     let listen = super::typed_listen(arguments.listen.as_deref())?;
-    let (config, file) = if arguments.routes.is_empty() {
-        if table_file(global).is_none() {
-            return init::show_listeners(terminal);
-        }
-        let loaded = load_table(global)?;
-        let file = loaded.watched.clone();
-        (checked(loaded, terminal)?, Some(file))
+    let (config, table) = if arguments.routes.is_empty() {
+        let Some(file) = table_file(global) else { return init::show_listeners(terminal) };
+        // Before it is read: an edit that comes meanwhile is seen, too.
+        let watch = watch(&file, terminal);
+        let config = with_listen(checked(load_table(global)?, terminal)?, listen.as_ref());
+        let table = TableFile { file: load::files(&file)[0].clone(), watch, listening: config.listen.clone(), listen };
+        (config, Some(table))
     } else {
         if global.config.is_some() {
             let problem = Diagnostic::error("two-tables", "routes on the command line stand in the place of a table")
                 .help("leave out `-c FILE`, or write the routes into it");
             return Err(Stop::Told(vec![problem], super::usage()));
         }
-        (checked(load::inline(&arguments.routes), terminal)?, None)
+        (with_listen(checked(load::inline(&arguments.routes), terminal)?, listen.as_ref()), None)
     };
-    serve(with_listen(config, listen.as_ref()), file, listen, terminal, began)
+    serve(config, table, terminal, began)
+}
+
+fn watch(file: &Path, terminal: &Terminal) -> Watch {
+    let (watch, result) = Watch::new(load::files(file).into());
+    if let Err(error) = result {
+        terminal.note(&format!("the table is looked at once a second only: {error}"));
+    }
+    watch
 }
 
 /// The table, if it has no error; warnings are told either way.
@@ -72,14 +80,8 @@ pub(super) fn with_listen(config: Config, listen: Option<&Listen>) -> Config {
     }
 }
 
-/// Runs the proxy on a table; `files` are watched, if there are any.
-pub(super) fn serve(
-    config: Config,
-    files: Option<Vec<PathBuf>>,
-    listen: Option<Listen>,
-    terminal: &Terminal,
-    began: Instant,
-) -> Outcome {
+/// Runs the proxy on a table, and on what becomes of its file.
+pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Terminal, began: Instant) -> Outcome {
     log_to_stderr(terminal);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -88,8 +90,7 @@ pub(super) fn serve(
         // Before the ready line: whoever reads it may send a signal at once.
         let mut signals = Signals::new()?;
         let proxy = Proxy::start(config, &log).map_err(|error| told(error, &asked_for))?;
-        banner::ready(&proxy, files.as_ref().and_then(|files| shown(files)).as_deref(), began.elapsed(), terminal)?;
-        let mut table = files.map(|files| TableFile::new(files, asked_for, listen, terminal));
+        banner::ready(&proxy, table.as_ref().map(|table| shown(&table.file)).as_deref(), began.elapsed(), terminal)?;
         loop {
             tokio::select! {
                 () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, terminal) },
@@ -162,7 +163,7 @@ impl Signals {
 }
 
 /// The table's file, and what became of its last change.
-struct TableFile {
+pub(super) struct TableFile {
     file: PathBuf,
     watch: Watch,
     /// Where the proxy listens, which a reload does not change.
@@ -172,19 +173,10 @@ struct TableFile {
 }
 
 impl TableFile {
-    fn new(files: Vec<PathBuf>, listening: Listen, listen: Option<Listen>, terminal: &Terminal) -> Self {
-        let file = files.first().cloned().unwrap_or_default();
-        let (watch, result) = Watch::new(files);
-        if let Err(error) = result {
-            terminal.note(&format!("the table is looked at once a second only: {error}"));
-        }
-        Self { file, watch, listening, listen }
-    }
-
     /// Puts the file as it is now in force, if it is good.
     fn reload(&mut self, proxy: &Proxy, terminal: &Terminal) {
         let began = Instant::now();
-        let name = shown(std::slice::from_ref(&self.file)).unwrap_or_default();
+        let name = shown(&self.file);
         let name = name.display();
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
             terminal.note(&format!("{name} is empty; the table stays in force"));
@@ -222,12 +214,11 @@ fn words(change: &Change) -> String {
     if all.len() > 8 { format!("{} and {} more", all[..8].join(", "), all.len() - 8) } else { all.join(", ") }
 }
 
-/// The first file as a person would name it.
-fn shown(files: &[PathBuf]) -> Option<PathBuf> {
-    let file = files.first()?;
+/// A file as a person would name it.
+fn shown(file: &Path) -> PathBuf {
     let here = std::env::current_dir().ok();
     let relative = here.and_then(|here| file.strip_prefix(here).ok().map(|file| Path::new(".").join(file)));
-    Some(relative.unwrap_or_else(|| file.clone()))
+    relative.unwrap_or_else(|| file.to_owned())
 }
 
 /// What keeps the proxy from starting, as a value that says what to do.

@@ -33,14 +33,12 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-    /// Absolute paths whose change would change the outcome, whether they exist or not.
-    pub watched: Vec<PathBuf>,
 }
 
 impl Loaded {
-    fn from_document(document: &Document, watched: Vec<PathBuf>) -> Self {
+    fn from_document(document: &Document) -> Self {
         let (config, diagnostics) = check(document);
-        Self { config, diagnostics, watched }
+        Self { config, diagnostics }
     }
 }
 
@@ -50,18 +48,23 @@ pub fn find(from: &Path) -> Option<PathBuf> {
     from.ancestors().flat_map(|folder| FILE_NAMES.map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
+/// The file and the local one beside it, as absolute paths: what [`load`] reads, whether they exist or not.
+pub fn files(path: &Path) -> [PathBuf; 2] {
+    let main = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let local = main.with_file_name(LOCAL_FILE_NAME);
+    [main, local]
+}
+
 /// Reads the file and the local one beside it.
 pub fn load(path: &Path) -> Loaded {
-    let main_path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let local_path = main_path.with_file_name(LOCAL_FILE_NAME);
+    let [main_path, local_path] = files(path);
     let main = read(&main_path);
     let local = if local_path.symlink_metadata().is_ok() { Some(read(&local_path)).transpose() } else { Ok(None) };
-    let watched = vec![main_path, local_path];
     match (main, local) {
-        (Ok(main), Ok(local)) => Loaded::from_document(&Document::parse(main, local), watched),
+        (Ok(main), Ok(local)) => Loaded::from_document(&Document::parse(main, local)),
         (main, local) => {
             let diagnostics = main.err().into_iter().chain(local.err()).map(|problem| *problem).collect();
-            Loaded { config: None, diagnostics, watched }
+            Loaded { config: None, diagnostics }
         }
     }
 }
@@ -69,7 +72,7 @@ pub fn load(path: &Path) -> Loaded {
 /// Reads a text that is no file.
 pub fn from_str(name: &str, text: &str) -> Loaded {
     let source = Arc::new(Source { name: name.into(), path: None, text: text.into() });
-    Loaded::from_document(&Document::parse(source, None), Vec::new())
+    Loaded::from_document(&Document::parse(source, None))
 }
 
 /// Reads the routes of a command line: `/=5173 /api=8000 docs.localhost=4000`, and `5173` for `/=5173`.
@@ -92,7 +95,7 @@ pub fn inline(words: &[String]) -> Loaded {
         value: Value { span: whole, kind: Kind::Table(Table { entries }) },
     };
     let document = Document { sources: vec![source], root: Table { entries: vec![routes] }, syntax: Vec::new() };
-    let mut loaded = Loaded::from_document(&document, Vec::new());
+    let mut loaded = Loaded::from_document(&document);
     for problem in loaded.diagnostics.iter_mut().filter(|problem| problem.code == "unknown-target") {
         let word = problem.at.as_ref().map(|(span, _)| span.text().to_owned()).unwrap_or_default();
         if words.contains(&word) {

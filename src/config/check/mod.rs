@@ -13,6 +13,7 @@
 //! | `reserved-host` | a route at `portolan.localhost` |
 //! | `exposed` | listening beyond this machine without `expose = true` |
 //! | `duplicate-route` | a route that another one hides |
+//! | `lost-preflights` | a warning: `cors` on a route that never sees OPTIONS |
 //! | `unknown-service`, `needs-cycle` | `needs` that can never be met |
 //! | `not-yet` | part of the contract, but not of this version |
 //! | `too-many-routes`, `too-many-problems` | more than a table may hold; more than anybody would read |

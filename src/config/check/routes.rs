@@ -77,9 +77,26 @@ fn full(
     let section = Section::open(table, &owner, &entry.span, &keys::ROUTE, problems);
     let matches = conditions(entry, &section, around, problems);
     let filters = filters::check(&section, problems);
+    if let (Some(matches), Some(filters)) = (&matches, &filters) {
+        warn_of_lost_preflights(&section, matches, filters, problems);
+    }
     let action = actions::check(&section, &around.services, problems);
     actions::tell_not_yet(&section, &around.services, problems);
     Some((matches?, filters?, action?))
+}
+
+/// A browser asks with OPTIONS first; a route that takes only other methods never hears it.
+fn warn_of_lost_preflights(section: &Section<'_>, matches: &Match, filters: &Filters, problems: &mut Problems) {
+    let lost = filters.cors.is_some()
+        && !matches.methods.is_empty()
+        && !matches.methods.iter().any(|method| method == "OPTIONS");
+    if let (true, Some(methods)) = (lost, section.get("methods")) {
+        let warning =
+            Diagnostic::warning("lost-preflights", "`cors` cannot answer preflights, which come with OPTIONS")
+                .at(methods.span.clone(), "takes no OPTIONS")
+                .help("add \"OPTIONS\" to `methods`");
+        problems.push(warning);
+    }
 }
 
 fn conditions(
