@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use portolan::{
     config::{
         Action, Address, HostMatch, Listen, PathMatch,
-        load::{Loaded, find, from_str, inline, load, parse_listen},
+        load::{Loaded, files, find, from_str, inline, load, parse_listen},
     },
     diagnostic::render,
 };
