@@ -321,3 +321,14 @@ async fn a_connection_of_a_program_is_used_again_and_one_of_a_client_too() {
     connection.request().await;
     program.is_left_alone();
 }
+
+#[tokio::test]
+async fn a_body_of_unknown_length_reaches_the_program_whatever_the_method() {
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+        let (mut client, program, _proxy) = through("").await;
+        let chunks = "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        client.send(format!("{method} /_search HTTP/1.1\r\nhost: localhost\r\n{chunks}")).await;
+        let request = program.connection().await.request().await;
+        assert_eq!((request.framing, request.text().as_str()), (Framing::Chunked, "{}"), "{method}");
+    }
+}

@@ -1,1 +1,528 @@
-//! Nothing yet.
+//! Bytes that nobody should send: whatever comes, no thread dies, nothing is smuggled, and the next request works.
+//!
+//! Randomness is seeded by the number of the case, which every failure tells.
+
+use crate::harness::{End, GET, Origin, Proxy, Request, origin, proxy, through};
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough to vary bytes, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn one_of<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
+        choices[self.below(choices.len())]
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// An origin and a proxy that leads every local host to it.
+async fn between() -> (Origin, Proxy) {
+    let origin = origin().route("/", "ok").run().await;
+    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {}, timeout = \"5s\" }}", origin.port()));
+    (origin, proxy)
+}
+
+/// Answers good requests on both workers.
+async fn still_answers(proxy: &Proxy) {
+    let mut clients = [proxy.connect().await, proxy.connect().await, proxy.connect().await];
+    for client in &mut clients {
+        assert_eq!(client.ask(GET).await.text(), "ok");
+    }
+}
+
+/// Sends `raw`, says that nothing more will come, and returns all that comes back.
+async fn fire(proxy: &Proxy, raw: &[u8]) -> String {
+    let mut client = proxy.connect().await;
+    // The proxy may close before it has read all of it.
+    if client.try_send(raw).await.is_ok() {
+        client.try_shut().await;
+    }
+    String::from_utf8_lossy(&client.rest().await.0).into_owned()
+}
+
+/// A head that is nearly one: each part is drawn from good and bad ones, then bytes are turned over.
+fn nearly_a_head(random: &mut Random) -> Vec<u8> {
+    let methods =
+        ["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "get", "", "G\0T", "PRI", "TRACE", "A-VERY-LONG-METHOD-NAME"];
+    let targets = [
+        "/",
+        "/a?b",
+        "*",
+        "http://localhost/",
+        "http://evil.test/",
+        "//",
+        "/%00",
+        "evil:80",
+        "",
+        "/\u{fffd}",
+        "?",
+        "/#a",
+    ];
+    let versions = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/0.9", "http/1.1", "HTTP/1.1 ", "", "HTTP/11"];
+    let names = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "expect",
+        "te",
+        "via",
+        "max-forwards",
+        "x",
+        "",
+        "x y",
+        "cookie",
+        "range",
+        "accept",
+        "origin",
+        "access-control-request-method",
+        "keep-alive",
+        "trailer",
+        "forwarded",
+    ];
+    let values = [
+        "localhost",
+        "0",
+        "5",
+        "chunked",
+        "close",
+        "keep-alive",
+        "upgrade",
+        "websocket",
+        "100-continue",
+        "trailers",
+        "",
+        "a, b, c",
+        "gzip, chunked",
+        "-1",
+        "99999999999999999999",
+        "bytes=0-",
+        "\u{1}",
+        "[",
+        "\t",
+        "1.1 portolan:1",
+        "text/html;q=2,*/*;q=x",
+    ];
+    let ends = ["\r\n", "\n", "\r", "\r\n ", "\r\n\r\n"];
+    let mut head = format!("{} {} {}\r\n", random.one_of(&methods), random.one_of(&targets), random.one_of(&versions));
+    if random.below(4) > 0 {
+        head.push_str("host: localhost\r\n");
+    }
+    for _ in 0..random.below(6) {
+        let end = if random.below(8) == 0 { random.one_of(&ends) } else { "\r\n" };
+        head.push_str(&format!("{}: {}{end}", random.one_of(&names), random.one_of(&values)));
+    }
+    head.push_str("\r\n");
+    let mut head = head.into_bytes();
+    for _ in 0..random.below(3) {
+        let at = random.below(head.len());
+        head[at] = random.next() as u8;
+    }
+    head.extend(random.bytes(8));
+    head
+}
+
+#[tokio::test]
+async fn t3_ten_thousand_random_heads_end_nothing_but_their_own_connection() {
+    let (_origin, proxy) = between().await;
+    for case in 0..10_000u64 {
+        let mut random = Random(case);
+        let head = if case % 10 == 0 { random.bytes(512) } else { nearly_a_head(&mut random) };
+        let answers = fire(&proxy, &head).await;
+        assert!(!answers.contains("HTTP/1.1 500 "), "case {case}: {:?}", String::from_utf8_lossy(&head));
+    }
+    still_answers(&proxy).await;
+}
+
+/// A Host value that is nearly one.
+fn nearly_a_host(random: &mut Random) -> Vec<u8> {
+    let parts = [
+        "localhost",
+        "app",
+        ".",
+        "..",
+        ":",
+        "80",
+        "65536",
+        "99999",
+        "[",
+        "]",
+        "::1",
+        "[::1]",
+        "[::1",
+        "@",
+        "user",
+        ",",
+        " ",
+        "\t",
+        "/",
+        "127.0.0.1",
+        "evil.test",
+        "xn--nxasmq6b",
+        "\u{e9}",
+        "%2e",
+        "_",
+        "-",
+        "*",
+        "0x7f.1",
+        "[fe80::1%eth0]",
+        "\\",
+        "?",
+        "#",
+        "'",
+        "\"",
+        "<",
+        "\0",
+        "\u{7f}",
+    ];
+    let mut host = Vec::new();
+    for _ in 0..random.below(5) {
+        host.extend_from_slice(random.one_of(&parts).as_bytes());
+    }
+    match random.below(12) {
+        0 => host.extend(random.bytes(16).into_iter().filter(|byte| !b"\r\n".contains(byte))),
+        1 => host.extend(vec![b'a'; random.below(8192)]),
+        _ => {}
+    }
+    host
+}
+
+#[tokio::test]
+async fn t5_ten_thousand_random_hosts_are_routed_by_rule_or_refused() {
+    let (origin, proxy) = between().await;
+    let mut client = proxy.connect().await;
+    let (mut answered, mut refused, mut unknown) = (0, 0, 0);
+    for case in 0..10_000u64 {
+        let host = nearly_a_host(&mut Random(case));
+        let raw = [b"GET / HTTP/1.1\r\nhost: ", host.as_slice(), b"\r\n\r\n"].concat();
+        client.send(raw).await;
+        let response = client.response().await;
+        let shown = String::from_utf8_lossy(&host);
+        // The parser has tests of its own; here it counts that what it says is what is done.
+        let parsed = portolan::head::Host::parse(trim(&host));
+        match (response.status, parsed) {
+            (200, Ok(host)) if host.is_local() => answered += 1,
+            (421, Ok(host)) if !host.is_local() => unknown += 1,
+            (400, Err(_)) => {
+                refused += 1;
+                assert_eq!(client.end().await, End::Closed, "case {case}: {shown:?}");
+                client = proxy.connect().await;
+            }
+            (status, parsed) => panic!("case {case}: {shown:?} got {status}, parsed as {parsed:?}"),
+        }
+    }
+    assert!(answered > 100 && refused > 100 && unknown > 100, "{answered} {refused} {unknown}");
+    assert_eq!(origin.requests().len(), answered);
+    assert_eq!(origin.faults(), [""; 0]);
+    still_answers(&proxy).await;
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    let start = value.iter().position(|byte| !b" \t".contains(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !b" \t".contains(byte)).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+#[tokio::test]
+async fn t28_random_answers_of_a_program_are_whole_answers_or_errors_at_the_client() {
+    let pieces = [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 204 No\r\n",
+        "HTTP/1.1 101 Up\r\n",
+        "HTTP/1.1 304 Not\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "content-length: 2\r\n",
+        "content-length: 9\r\n",
+        "content-length: x\r\n",
+        "transfer-encoding: chunked\r\n",
+        "transfer-encoding: gzip\r\n",
+        "connection: close\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\n",
+        "x: y\r\n",
+        "x : y\r\n",
+        ": y\r\n",
+        "\r\n",
+        "\r\n",
+        "\r\n",
+        "ok",
+        "2\r\nok\r\n",
+        "0\r\n\r\n",
+        "ffffffffffffffff\r\n",
+        "\n",
+        "\0",
+    ];
+    for case in 0..400u64 {
+        let mut random = Random(case);
+        let mut answer = String::from("HTTP/1.1 200 OK\r\n");
+        for _ in 0..random.below(12) {
+            answer.push_str(random.one_of(&pieces));
+        }
+        let (mut client, program, _proxy) = through("timeout = \"5s\"").await;
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.request().await;
+        let _ = connection.try_send(&answer).await;
+        connection.try_shut().await;
+        // Strict reading: a head that says two lengths, or a chunk that is none, is a fault.
+        let read = client.try_answer().await;
+        match read {
+            Ok(response) => assert_ne!(response.status, 500, "case {case}: {answer:?}"),
+            Err(fault) => assert!(fault.contains("instead of"), "case {case}: {answer:?}: {fault}"),
+        }
+    }
+}
+
+/// What a program may see of an attempt, if it sees anything at all.
+#[derive(Clone, Copy)]
+enum Sight {
+    /// No whole request: there is no clear way to read it.
+    Nothing,
+    /// One request with this body; whatever stands behind it is not read.
+    One(&'static str),
+    /// One request with this body, and perhaps the one that stands openly behind it.
+    AndTheNext(&'static str),
+}
+
+use Sight::{AndTheNext, Nothing, One};
+
+/// Stands behind or inside of the attempts.
+const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+/// Requests that another reader might take for two, or for a longer or a shorter one.
+fn attempts() -> Vec<(String, Sight)> {
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\n";
+    let mut attempts = Vec::new();
+    let mut add = |raw: String, sight| attempts.push((raw, sight));
+    let length = HIDDEN.len();
+
+    // Two lengths, or a length that is none.
+    for length in [
+        "0\r\ncontent-length: 44",
+        "44\r\ncontent-length: 0",
+        "0, 44",
+        "44, 0",
+        "0,0",
+        "+0",
+        "-0",
+        "0x0",
+        "00_",
+        "0 0",
+        "0;",
+        "0\t0",
+        "\"0\"",
+        "0.0",
+        "0e0",
+        "",
+        " ",
+        "\u{b}0",
+        "0\u{c}",
+        "18446744073709551616",
+        "99999999999999999999999999",
+        "\u{ff10}",
+        "0\0",
+    ] {
+        add(format!("{head}content-length: {length}\r\n\r\n{HIDDEN}"), Nothing);
+    }
+    for name in [
+        "content-length ",
+        " content-length",
+        "content-length\t",
+        "content_length",
+        "content-length\0",
+        "content\u{ad}-length",
+        "xcontent-length",
+    ] {
+        // A name that is no Content-Length: the body is none, and what follows is a request of its own or an error.
+        add(format!("{head}{name}: 5\r\nconnection: close\r\n\r\n"), One(""));
+    }
+    // A coding that one reader knows and another does not.
+    for coding in [
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "identity, chunked",
+        "chunked, identity",
+        "xchunked",
+        "chunkedx",
+        "chunk",
+        "\"chunked\"",
+        "chunked;q=1",
+        "chunked ; x",
+        "chunked,",
+        ",chunked",
+        "\u{b}chunked",
+        "chunked\u{b}",
+        "chunked\0",
+        "'chunked'",
+        "chunked\r\n , identity",
+        "chunked\r\ntransfer-encoding: identity",
+        "identity\r\ntransfer-encoding: chunked",
+        "chunked\r\ntransfer-encoding: chunked",
+        "x\r\ntransfer-encoding: chunked",
+        "",
+        "cow",
+        "\u{212a}hunked",
+    ] {
+        add(format!("{head}transfer-encoding: {coding}\r\n\r\n0\r\n\r\n{HIDDEN}"), Nothing);
+    }
+    for name in [
+        "transfer-encoding ",
+        "transfer-encoding\t",
+        " transfer-encoding",
+        "transfer-encoding\u{b}",
+        "transfer\0-encoding",
+    ] {
+        add(format!("{head}{name}: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n"), Nothing);
+    }
+    // Both of them.
+    for fields in [
+        "content-length: 44\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 44",
+        "content-length: 0\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: abc",
+        "transfer-encoding: Chunked\r\ncontent-length: 3",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\ncontent-length: 6",
+        "content-length: 6\r\ntransfer-encoding: gzip",
+        "content-length: 3\r\ntransfer-encoding: chunked, identity",
+        "content-length: 4\r\ntransfer-encoding: identity",
+    ] {
+        add(format!("{head}{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{HIDDEN}"), One("abc"));
+    }
+    // Chunks that one reader ends earlier than another.
+    for chunks in [
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "3_0\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n0\r\n\r\n",
+        "3\t\r\nabc\r\n0\r\n\r\n",
+        "03\r\nabc\r\n0\r\n\r\n",
+        "3;\r\nabc\r\n0\r\n\r\n",
+        "3;a=b\r\nabc\r\n0\r\n\r\n",
+        "3;a=\"\r\n\"\r\nabc\r\n0\r\n\r\n",
+        "3;a\nb\r\nabc\r\n0\r\n\r\n",
+        "3;a\rb\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\n0\r\n\r\n",
+        "3\r\nabc\r\n0\n\n",
+        "3\r\nabc\r\n0\r\n\n",
+        "3\r\nabcX\r\n0\r\n\r\n",
+        "3\r\nabc0\r\n\r\n",
+        "10000000000000003\r\nabc\r\n0\r\n\r\n",
+        "ffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "g\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n00\r\n\r\n",
+        "3\r\nabc\r\n0\r\ncontent-length: 44\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx\r\n\r\n",
+        "3\r\nabc\r\n0\r\nx : y\r\n\r\n",
+        "3\r\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0;x=\"\r\n\"\r\n\r\n",
+        "3\r\nabc\r\n-0\r\n\r\n",
+        "3\r\nabc\r\n0\r\n\r",
+        "3\0\r\nabc\r\n0\r\n\r\n",
+    ] {
+        add(format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}{HIDDEN}"), AndTheNext("abc"));
+    }
+    add(
+        format!("{head}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n0\r\n\r\n{HIDDEN}", "x".repeat(100_000)),
+        AndTheNext("abc"),
+    );
+    // Lines that one reader ends earlier than another.
+    for raw in [
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: a\rGET /hidden HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: a\0\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\n\rGET /hidden HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\n x: folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: a\r\n content-length: 44\r\n\r\n",
+        "GET / HTTP/1.1\r\n\thost: localhost\r\n\r\n",
+        "GET /a HTTP/1.1 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /\tHTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET\u{b}/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\u{b}\r\nhost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\r\nhost: localhost\r\n\r\n",
+        "GET / HTTP/1.10\r\nhost: localhost\r\n\r\n",
+        "GET / HTTP/1.2\r\nhost: localhost\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /%0d%0aGET%20/hidden HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        "GET http://localhost/\r\nGET /hidden HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ] {
+        add(raw.into(), One(""));
+    }
+    // A body where nobody expects one, or none where one is told.
+    for raw in [
+        format!("GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("HEAD / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("OPTIONS * HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("{head}connection: upgrade\r\nupgrade: websocket\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("{head}connection: content-length\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("{head}expect: 100-continue\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("{head}content-length: {length}\r\ncontent-length: {length}\r\n\r\n{HIDDEN}"),
+        format!("{head}content-length: 00{length}\r\n\r\n{HIDDEN}"),
+    ] {
+        add(raw, One(HIDDEN));
+    }
+    let chunked = "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    add(format!("POST / HTTP/1.0\r\nhost: localhost\r\n{chunked}{HIDDEN}"), Nothing);
+    add(format!("GET / HTTP/1.1\r\nhost: localhost\r\n{chunked}{HIDDEN}"), AndTheNext("abc"));
+    add(format!("{head}connection: transfer-encoding\r\n{chunked}{HIDDEN}"), AndTheNext("abc"));
+    add(format!("{head}connection: close\r\n{chunked}{HIDDEN}"), One("abc"));
+    attempts
+}
+
+/// The whole requests that a program sees of `raw` when the client says nothing more.
+async fn seen(raw: &str) -> Vec<Request> {
+    let (origin, proxy) = between().await;
+    fire(&proxy, raw.as_bytes()).await;
+    proxy.drain().await;
+    origin.has_read_all().await;
+    // What was cut short the program cannot take for whole; anything else would be a head that is not clear.
+    for fault in origin.faults() {
+        assert!(fault.contains("instead of"), "{raw:?}: {fault}");
+    }
+    origin.requests()
+}
+
+#[tokio::test]
+async fn t21_t25_nothing_is_smuggled() {
+    let attempts = attempts();
+    assert!(attempts.len() >= 110, "only {} attempts", attempts.len());
+    for (raw, sight) in attempts {
+        let requests = seen(&raw).await;
+        let shown = &raw[..raw.len().min(300)];
+        // Each went through the proxy as a request of its own.
+        for request in &requests {
+            assert_eq!(request.all("via").len(), 1, "{shown:?}: {:?}", request.head.text);
+        }
+        match (requests.as_slice(), sight) {
+            ([], _) => {}
+            ([first], One(body) | AndTheNext(body)) => is_the_open_one(first, body),
+            ([first, next], AndTheNext(body)) => {
+                is_the_open_one(first, body);
+                assert_eq!((next.line(), next.text().as_str()), ("GET /hidden HTTP/1.1", ""), "{shown:?}");
+            }
+            (requests, _) => panic!("{shown:?} became {requests:#?}"),
+        }
+    }
+}
+
+fn is_the_open_one(request: &Request, body: &str) {
+    assert!(!request.line().contains(" /hidden"), "{:?}", request.head.text);
+    assert_eq!(request.text(), body, "{:?}", request.head.text);
+}

@@ -1,13 +1,10 @@
 //! A program behind the proxy that answers by itself and keeps what it was asked.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::{Arc, Mutex};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
-use super::{Request, Wire};
+use super::{Request, Wire, within};
 
 /// What an origin answers, by the longest prefix of the target.
 #[derive(Debug, Default)]
@@ -24,7 +21,8 @@ pub(crate) struct Origin {
 
 #[derive(Debug, Default)]
 struct Seen {
-    connections: AtomicUsize,
+    /// How many connections are open.
+    open: watch::Sender<usize>,
     requests: Mutex<Vec<Request>>,
     faults: Mutex<Vec<String>>,
 }
@@ -47,29 +45,28 @@ impl Builder {
     }
 
     /// Listens.
-    pub(crate) async fn run(self) -> Origin {
-        self.run_on(0).await
-    }
-
-    /// Listens on a port.
-    pub(crate) async fn run_on(mut self, port: u16) -> Origin {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    pub(crate) async fn run(mut self) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         self.routes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let (routes, seen) = (Arc::new(self.routes), Arc::new(Seen::default()));
         let noted = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                noted.connections.fetch_add(1, Relaxed);
                 stream.set_nodelay(true).unwrap();
-                tokio::spawn(answer(Wire::new(stream), Arc::clone(&routes), Arc::clone(&noted)));
+                noted.open.send_modify(|open| *open += 1);
+                let (routes, noted) = (Arc::clone(&routes), Arc::clone(&noted));
+                tokio::spawn(async move {
+                    answer(Wire::new(stream), &routes, &noted).await;
+                    noted.open.send_modify(|open| *open -= 1);
+                });
             }
         });
         Origin { port, seen }
     }
 }
 
-async fn answer(mut wire: Wire, routes: Arc<Vec<(String, String)>>, seen: Arc<Seen>) {
+async fn answer(mut wire: Wire, routes: &[(String, String)], seen: &Seen) {
     loop {
         match wire.next_request().await {
             Ok(Some(request)) => {
@@ -95,9 +92,14 @@ impl Origin {
         self.port
     }
 
-    /// How many connections there were.
-    pub(crate) fn connections(&self) -> usize {
-        self.seen.connections.load(Relaxed)
+    /// Returns when every connection so far has ended, and so was read to its end.
+    pub(crate) async fn has_read_all(&self) {
+        // Connections are taken in order: once this one has ended, all before it were taken.
+        let mut last = Wire::connect(self.port).await;
+        last.shut().await;
+        last.end().await;
+        let mut open = self.seen.open.subscribe();
+        within("the end of all connections", open.wait_for(|open| *open == 0)).await.unwrap();
     }
 
     /// All whole requests since the last look.

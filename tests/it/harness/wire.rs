@@ -70,7 +70,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.shutdown().await.unwrap();
     }
 
-    /// Sends a request, or several bytes of one, and reads the response.
+    /// As [`Wire::shut`], if the other side has not ended it all before.
+    pub(crate) async fn try_shut(&mut self) {
+        match self.stream.shutdown().await {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => panic!("cannot shut: {error}"),
+            _ => {}
+        }
+    }
+
+    /// Sends a request and reads the response.
     pub(crate) async fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         self.send(bytes).await;
         self.response().await
@@ -137,6 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return Ok(None);
         }
         self.try_request().await
+    }
+
+    /// A response, or what is wrong with it.
+    pub(crate) async fn try_answer(&mut self) -> Result<Response, String> {
+        self.try_response(false).await?.ok_or_else(|| "the end instead of a response".into())
     }
 
     async fn try_response(&mut self, to_head: bool) -> Result<Option<Response>, String> {
