@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body, Incoming},
@@ -122,11 +122,16 @@ impl Worker {
 }
 
 /// The request as the program gets it.
-pub(super) fn request<B>(asked: &Asked<'_>, outgoing: &Outgoing<'_>, body: B) -> Request<B> {
+pub(super) fn request(asked: &Asked<'_>, outgoing: &Outgoing<'_>, body: Upload) -> Request<Upload> {
+    // Said here, as hyper would take a GET whose length is not known for one without a body, and drop the body.
+    let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
     let mut request = Request::new(body);
     *request.method_mut() = asked.parts.method.clone();
     *request.uri_mut() = outgoing.uri(&asked.parts.uri);
     *request.headers_mut() = outgoing.fields(&asked.parts.headers);
+    if chunked {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     request
 }
 

@@ -24,6 +24,7 @@ mod routes;
 mod section;
 mod services;
 mod targets;
+mod tcp;
 mod values;
 mod whole;
 
@@ -72,7 +73,7 @@ fn root(root: &Table, problems: &mut Problems) -> Option<Config> {
     let project = root.get("project").and_then(|value| project(value, problems));
     let around = routes::Surroundings { project, services: services::check(root, problems) };
     let routes = routes::check(root, &around, problems);
-    services::tcp(root, &around.services, listen.as_ref(), problems);
+    tcp::check(root, &around.services, listen.as_ref(), problems);
     whole::tell_duplicates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);

@@ -51,12 +51,23 @@ impl<'d> Section<'d> {
     }
 }
 
-/// Sections are told of as a whole, with what to do instead; see `services`.
+/// Sections are told of as a whole, with what to do instead.
 const WHOLE_SECTIONS: [&str; 2] = ["services", "tcp"];
+
+/// The one message about a whole section.
+fn not_yet_section(entry: &Entry, what: &str) -> Diagnostic {
+    let problem = Diagnostic::error("not-yet", format!("`[{}]` is not in this version: portolan {what}", entry.name))
+        .at(entry.span.clone(), "not yet");
+    if entry.name == "services" {
+        return problem
+            .help("start the programs yourself and write their ports, as in `web = { path = \"/\", to = 5173 }`");
+    }
+    problem.help("connect to the program's own port for now, and take the section out")
+}
 
 fn not_yet_key(entry: &Entry, what: &str, keys: &Keys) -> Diagnostic {
     if WHOLE_SECTIONS.contains(&entry.name.as_str()) {
-        return super::services::not_yet_section(entry, what);
+        return not_yet_section(entry, what);
     }
     Diagnostic::error("not-yet", format!("`{}` is not in this version: portolan {what}", entry.name))
         .at(entry.span.clone(), "not yet")

@@ -1,19 +1,14 @@
-//! `[services]` and `[tcp]`: checked in full, then refused, as this version starts no program and opens no raw port.
+//! `[services]`: checked in full, then refused, as this version starts no program.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-};
+use std::collections::{HashMap, HashSet};
 
 use super::{
-    Problems, listen,
+    Problems,
     section::{Section, nearest},
-    targets,
     values::is_token,
 };
 use crate::{
     config::{
-        Listen,
         document::{Entry, Kind, Table, Value},
         keys,
     },
@@ -30,17 +25,6 @@ struct Service<'d> {
     at: &'d Span,
     port: Option<i64>,
     needs: Vec<(&'d str, &'d Value)>,
-}
-
-/// The one message about a whole section.
-pub(super) fn not_yet_section(entry: &Entry, what: &str) -> Diagnostic {
-    let problem = Diagnostic::error("not-yet", format!("`[{}]` is not in this version: portolan {what}", entry.name))
-        .at(entry.span.clone(), "not yet");
-    if entry.name == "services" {
-        return problem
-            .help("start the programs yourself and write their ports, as in `web = { path = \"/\", to = 5173 }`");
-    }
-    problem.help("connect to the program's own port for now, and take the section out")
 }
 
 /// Checks `[services]`.
@@ -201,32 +185,6 @@ impl<'d> Services<'d> {
                     .at(entry.span.clone(), format!("{port} here too"))
                     .related(first.span.clone(), "first here"),
                 );
-            }
-        }
-    }
-}
-
-/// Checks `[tcp]`.
-pub(super) fn tcp(root: &Table, services: &Services<'_>, own: Option<&Listen>, problems: &mut Problems) {
-    let Some(table) = root.get("tcp").and_then(|value| problems.table(value, "tcp")) else { return };
-    let mut taken: HashMap<SocketAddr, &Entry> = HashMap::new();
-    for entry in &table.entries {
-        let Some(fields) = problems.table(&entry.value, &entry.name) else { continue };
-        let owner = format!("TCP route `{}`", entry.name);
-        let section = Section::open(fields, &owner, &entry.span, &keys::TCP, problems);
-        if let Some(to) = section.get("to") {
-            targets::target(to, services, problems);
-        }
-        let listen = section.get("listen").and_then(|value| listen::addresses(value, false, problems));
-        for address in listen.into_iter().flat_map(|listen| listen.required) {
-            if own.is_some_and(|own| own.required.contains(&address)) {
-                let message = format!("TCP route `{}` listens where the proxy itself listens", entry.name);
-                problems.push(Diagnostic::error("conflict", message).at(entry.span.clone(), address.to_string()));
-            }
-            if let Some(first) = taken.insert(address, entry) {
-                let message = format!("TCP routes `{}` and `{}` listen on the same address", first.name, entry.name);
-                let problem = Diagnostic::error("conflict", message).at(entry.span.clone(), address.to_string());
-                problems.push(problem.related(first.span.clone(), "first here"));
             }
         }
     }
