@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use portolan::{
     config::{
         Action, Address, HostMatch, Listen, PathMatch,
-        load::{Loaded, find, from_str, inline, load, parse_listen},
+        load::{Loaded, files, find, from_str, inline, load, parse_listen},
     },
     diagnostic::render,
 };
@@ -241,8 +241,8 @@ fn a_hostile_megabyte_is_refused_as_any_other_bad_file() {
         many(&|_| "[[routes]]\nx = 1\n".into()),
         many(&|_| "[routes]\n".into()),
         format!(
-            "[routes]\n{}",
-            many(&|at| format!("r{at} = {{ path = \"/\", methods = [\"GET\", \"M{at}\"], to = 0 }}\n"))
+            "[routes]\nbad = 0\n{}",
+            many(&|at| format!("r{at} = {{ path = \"/\", methods = [\"GET\", \"M{at}\"], to = 1 }}\n"))
         ),
         format!("[services]\n{}", many(&|at| format!("s{at} = {{ run = \"x\", needs = [\"s{}\"] }}\n", at + 1))),
     ];
