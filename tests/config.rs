@@ -223,6 +223,48 @@ fn cors_without_options_is_a_warning_and_no_error() {
     assert_eq!(from_str("a", &table("\"GET\", \"OPTIONS\"")).diagnostics, []);
 }
 
+/// The slowest of these would take hours if anything in their reading were quadratic, or overflow the stack.
+#[test]
+fn a_hostile_megabyte_is_refused_as_any_other_bad_file() {
+    const SIZE: usize = 1024 * 1024;
+    let many = |line: &dyn Fn(usize) -> String| (0..20_000).map(line).collect::<String>();
+    let files = [
+        "[".repeat(SIZE),
+        "{".repeat(SIZE),
+        format!("a = {}", "[".repeat(SIZE)),
+        format!("a = {}", "{a=".repeat(SIZE / 3)),
+        format!("{}a = 1", "a.".repeat(SIZE / 2)),
+        format!("[{}a]", "a.".repeat(SIZE / 2)),
+        "\"".repeat(SIZE),
+        "=\n".repeat(SIZE / 2),
+        many(&|_| "same = 1\n".into()),
+        many(&|_| "[[routes]]\nx = 1\n".into()),
+        many(&|_| "[routes]\n".into()),
+        format!(
+            "[routes]\nbad = 0\n{}",
+            many(&|at| format!("r{at} = {{ path = \"/\", methods = [\"GET\", \"M{at}\"], to = 1 }}\n"))
+        ),
+        format!("[services]\n{}", many(&|at| format!("s{at} = {{ run = \"x\", needs = [\"s{}\"] }}\n", at + 1))),
+    ];
+    for text in files {
+        let loaded = from_str("hostile.toml", &text);
+        assert!(loaded.config.is_none(), "taken: {}", &text[..40]);
+        assert!(!loaded.diagnostics.is_empty() && loaded.diagnostics.len() <= 1001);
+    }
+}
+
+#[test]
+fn every_code_that_is_told_is_in_the_list_of_codes() {
+    let list = fs::read_to_string("src/config/check/mod.rs").expect("the list");
+    for entry in fs::read_dir(FOLDER).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let Ok(said) = fs::read_to_string(&path) else { continue };
+        for code in said.lines().filter_map(|line| line.strip_prefix("error[")?.split(']').next()) {
+            assert!(list.contains(&format!("`{code}`")), "{code} of {}", path.display());
+        }
+    }
+}
+
 #[test]
 fn exposure_takes_two_words() {
     assert!(from_str("a", "listen = \"0.0.0.0:80\"").config.is_none());
@@ -232,11 +274,14 @@ fn exposure_takes_two_words() {
     assert!(parse_listen("[::ffff:127.0.0.1]:80", "--listen").is_ok());
 }
 
+/// What TOML, terminals and decoders trip over.
+const ODD: &str = "[\\[\\]{}=\",.'#\n\r\\\\a-z0-9 \u{0}\u{1b}\u{feff}é]{0,12}";
+
 proptest::proptest! {
     #[test]
     fn no_text_at_all_ends_more_than_its_own_reading(
         at in 0..9000_usize, length in 0..40_usize,
-        with in proptest::string::string_regex("[\\[\\]{}=\",.'#\n\r\\\\a-z0-9 \u{0}\u{1b}\u{feff}é]{0,12}").expect("a pattern"),
+        with in proptest::string::string_regex(ODD).expect("a pattern"),
     ) {
         let mut text = fs::read_to_string("config/reference.toml").expect("the reference");
         let start = text.floor_char_boundary(at.min(text.len()));

@@ -21,7 +21,7 @@ use crate::{
 /// for two hours (Chromium) or a day (Firefox) at most.
 const CORS_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Fields that belong to one connection or frame the message (RFC 9110 §7.6.1, RFC 9112 §6): the proxy sets them itself.
+/// Fields that belong to one connection or frame the message (RFC 9110 §7.6.1, RFC 9112 §6): the proxy sets them.
 const FRAMING: [&str; 7] =
     ["connection", "transfer-encoding", "content-length", "upgrade", "te", "trailer", "keep-alive"];
 

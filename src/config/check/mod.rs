@@ -2,21 +2,20 @@
 //!
 //! All problems are found in one run and told in the order of the text. Their codes are stable:
 //!
-//! | code | meaning |
-//! |---|---|
-//! | `syntax`, `duplicate-key` | not TOML; a key, header field or condition that is written twice |
-//! | `unreadable-file`, `file-too-large`, `not-utf-8` | told by [`super::load`]: there is no text to look at |
-//! | `unknown-key`, `missing-key`, `wrong-type` | a key that no table of this kind has; one that it needs; a value of another type |
-//! | `conflict` | keys that exclude each other, or mean nothing without another one |
-//! | `bad-value`, `bad-duration`, `bad-regex`, `bad-host`, `bad-path`, `bad-method`, `bad-header`, `bad-name`, `bad-port`, `bad-listen` | a value of the right type that is none |
-//! | `bad-target`, `unknown-target`, `own-address` | no place to send requests to; a word that names no service; one of our own listeners |
-//! | `reserved-host` | a route at `portolan.localhost` |
-//! | `exposed` | listening beyond this machine without `expose = true` |
-//! | `duplicate-route` | a route that another one hides |
-//! | `lost-preflights` | a warning: `cors` on a route that never sees OPTIONS |
-//! | `unknown-service`, `needs-cycle` | `needs` that can never be met |
-//! | `not-yet` | part of the contract, but not of this version |
-//! | `too-many-routes`, `too-many-problems` | more than a table may hold; more than anybody would read |
+//! - `syntax`, `duplicate-key`: not TOML; a key, header field or condition that is written twice
+//! - `unreadable-file`, `file-too-large`, `not-utf-8`: told by [`super::load`]: there is no text to look at
+//! - `unknown-key`, `missing-key`, `wrong-type`: a key that no table of this kind has, or that it needs; another type
+//! - `conflict`: keys that exclude each other, or mean nothing without another one
+//! - `bad-value`, `bad-duration`, `bad-regex`, `bad-host`, `bad-path`, `bad-method`, `bad-header`, `bad-name`,
+//!   `bad-port`, `bad-listen`, `bad-target`: a value of the right type that cannot be meant
+//! - `unknown-target`, `own-address`: a word that names no service; one of our own listeners
+//! - `reserved-host`: a route at `portolan.localhost`
+//! - `exposed`: listening beyond this machine without `expose = true`
+//! - `duplicate-route`: a route that another one hides
+//! - `lost-preflights`: a warning: `cors` on a route that never sees OPTIONS
+//! - `unknown-service`, `needs-cycle`: `needs` that can never be met
+//! - `not-yet`: part of the contract, but not of this version
+//! - `too-many-routes`, `too-many-problems`: more than a table may hold; more than anybody would read
 
 mod actions;
 mod filters;
@@ -58,7 +57,7 @@ pub(super) fn listen_alone(text: &str, span: Span) -> Result<Listen, Vec<Diagnos
     listen::parse(text, span)
 }
 
-/// What is wrong with the routes of `config` because of where it listens: of use where that has changed after [`check`].
+/// Routes of `config` that lead to where it listens itself: of use where that has changed after [`check`].
 pub fn own_addresses(config: &Config) -> Vec<Diagnostic> {
     let mut problems = Problems::default();
     whole::tell_own_addresses(&config.routes, &config.listen, &mut problems);
