@@ -1,9 +1,11 @@
 //! What programs and clients do wrong, and what becomes of it: the fault that was made, no other, and a next request
 //! that works.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::{
     End, Framing, GET, OK, PATIENCE, Program, Proxy, Response, Wire, get, post, program, program_on, proxy, request,
-    through, within,
+    through,
 };
 
 /// A client whose proxy keeps a connection to the program from an earlier request.
@@ -11,8 +13,7 @@ async fn with_a_kept_connection(keys: &str) -> (Wire, Wire, Program, Proxy) {
     let (mut client, program, proxy) = through(keys).await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
     (client, connection, program, proxy)
 }
@@ -21,8 +22,7 @@ async fn with_a_kept_connection(keys: &str) -> (Wire, Wire, Program, Proxy) {
 async fn goes_on(client: &mut Wire, program: &Program) {
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -50,17 +50,17 @@ async fn f2_a_connection_that_goes_nowhere_is_told_at_its_limit() {
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let mut waiting = Vec::new();
-    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)) {
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
         waiting.push(stream);
         assert!(waiting.len() < 100, "this kernel does not keep to the backlog");
     }
 
     let keys = format!("path = \"/\", to = \"{address}\", connect_timeout = \"200ms\"");
     let proxy = proxy(&format!("[routes]\napp = {{ {keys} }}"));
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let response = proxy.ask(GET).await;
     assert_eq!(response.error(), (504, "connect-timeout"));
-    assert!(began.elapsed() >= std::time::Duration::from_millis(200));
+    assert!(began.elapsed() >= Duration::from_millis(200));
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn f3_a_program_that_never_answers_is_given_up_at_the_limit_and_let_go() {
 
 #[tokio::test]
 async fn f3_a_program_that_reads_slowly_is_not_given_up_while_the_upload_moves() {
-    let (mut client, program, _proxy) = through("timeout = \"400ms\"").await;
+    let (mut client, program, _proxy) = through("timeout = \"1s\"").await;
     client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\n").await;
     let mut connection = program.connection().await;
     connection.head().await;
@@ -86,7 +86,7 @@ async fn f3_a_program_that_reads_slowly_is_not_given_up_while_the_upload_moves()
         client.send(piece).await;
         connection.until(piece).await;
         // A client that thinks about each piece: in all for longer than the limit.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     connection.send(OK).await;
     assert_eq!(client.response().await.text(), "ok");
@@ -94,13 +94,12 @@ async fn f3_a_program_that_reads_slowly_is_not_given_up_while_the_upload_moves()
 
 #[tokio::test]
 async fn f3_a_body_may_take_longer_than_the_limit_for_its_head() {
-    let (mut client, program, _proxy) = through("timeout = \"100ms\"").await;
+    let (mut client, program, _proxy) = through("timeout = \"1s\"").await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+    connection.answers("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
     client.until("\r\n\r\no").await;
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     connection.send("k").await;
     assert_eq!(client.bytes(1).await, b"k");
 }
@@ -204,8 +203,7 @@ async fn f4_f6_the_end_of_a_fresh_connection_is_told_and_not_retried() {
 async fn s46_nothing_is_repeated_after_a_byte_of_an_answer() {
     let (mut client, mut kept, program, _proxy) = with_a_kept_connection("retries = 3").await;
     client.send(GET).await;
-    kept.request().await;
-    kept.send("HTTP/1.1 2").await;
+    kept.answers("HTTP/1.1 2").await;
     kept.shut().await;
     assert_eq!(client.response().await.status, 502);
     program.is_left_alone();
@@ -217,8 +215,7 @@ async fn f8_a_crash_in_mid_head_is_told() {
         let (mut client, program, _proxy) = through("").await;
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(part).await;
+        connection.answers(part).await;
         connection.shut().await;
         assert_eq!(client.response().await.status, 502, "{part:?}");
         program.is_left_alone();
@@ -232,8 +229,7 @@ async fn f9_f10_f11_a_body_that_breaks_off_breaks_off_at_the_client_too() {
         let (mut client, program, proxy) = through("").await;
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(format!("HTTP/1.1 200 OK\r\n{head}")).await;
+        connection.answers(format!("HTTP/1.1 200 OK\r\n{head}")).await;
         client.until("ab").await;
         connection.reset();
         let (rest, _) = client.rest().await;
@@ -254,8 +250,7 @@ async fn f12_t28_what_follows_an_answer_reaches_nobody() {
         let (mut client, program, _proxy) = through("").await;
         client.send(request(method, "/", &[])).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(&answer).await;
+        connection.answers(&answer).await;
         let response = if method == "HEAD" { client.response_to_head().await } else { client.response().await };
         assert!(!response.text().contains("stale") && !response.text().contains("surplus"), "{answer:?}");
         connection.rest().await;
@@ -276,8 +271,7 @@ async fn f13_equal_lengths_become_one() {
     let (mut client, program, _proxy) = through("").await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok").await;
+    connection.answers("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok").await;
     let response = client.response().await;
     assert_eq!((response.framing, response.text().as_str()), (Framing::Length(2), "ok"));
 }
@@ -303,8 +297,7 @@ async fn f13_an_answer_of_http_0_9_is_a_bad_reply() {
     let (mut client, program, _proxy) = through("").await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("<html>hello</html>\r\n").await;
+    connection.answers("<html>hello</html>\r\n").await;
     assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"));
 }
 
@@ -325,8 +318,7 @@ async fn f15_s41_the_clients_body_is_asked_for_when_the_program_asks_for_it() {
     assert_eq!(client.response().await.text(), "ok");
     // Both connections are clean: they go on.
     client.send(GET).await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -479,12 +471,11 @@ async fn f23_a_client_that_leaves_in_mid_download_stops_it() {
     let (mut client, program, _proxy) = through("").await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+    connection.answers("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
     client.head().await;
     drop(client);
     // Sooner or later nobody takes any more.
-    within("the end of the download", async { while connection.try_send([b'x'; 64 * 1024]).await.is_ok() {} }).await;
+    while connection.try_send("x".repeat(64 * 1024)).await.is_ok() {}
 }
 
 #[tokio::test]
@@ -492,12 +483,25 @@ async fn f23_a_client_that_leaves_a_stream_in_which_nothing_happens_ends_it() {
     let (mut client, program, _proxy) = through("").await;
     client.send(get("/events", &["accept: text/event-stream"])).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    connection
+        .answers("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     connection.send("9\r\ndata: 0\n\n\r\n").await;
     client.until("data: 0\n\n\r\n").await;
     drop(client);
     connection.end().await;
+}
+
+#[tokio::test]
+async fn f5_a_program_that_keeps_connections_for_a_second_gets_none_of_them_again() {
+    let (mut client, program, _proxy) = through("").await;
+    for _ in 0..2 {
+        client.send(post("/", "a body")).await;
+        let mut connection = program.connection().await;
+        connection.answers("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 2\r\n\r\nok").await;
+        assert_eq!(client.response().await.text(), "ok");
+        connection.end().await;
+    }
 }
 
 #[tokio::test]

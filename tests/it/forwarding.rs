@@ -7,8 +7,7 @@ async fn exchanged(keys: &str, request: &str, answer: &str) -> (Request, Respons
     let (mut client, program, proxy) = through(keys).await;
     client.send(request).await;
     let mut connection = program.connection().await;
-    let seen = connection.request().await;
-    connection.send(answer).await;
+    let seen = connection.answers(answer).await;
     (seen, client.response().await, proxy)
 }
 

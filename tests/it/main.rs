@@ -2,13 +2,7 @@
 //!
 //! A name begins with the statement (`s12_`), fault (`f5_`) or threat (`t21_`) that it keeps.
 #![cfg(unix)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails loudly, and tells what it skips"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
 
 mod faults;
 mod forwarding;

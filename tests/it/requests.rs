@@ -1,6 +1,6 @@
 //! Requests as they come in: what is refused, and that what is let through goes out in one clear form.
 
-use crate::harness::{End, Framing, GET, OK, Program, Proxy, Wire, get, post, program, proxy, request, through};
+use crate::harness::{End, Framing, GET, OK, Program, Proxy, Request, get, post, program, request, through};
 
 /// Each request gets this status and the end of its connection, and no program hears of it.
 async fn are_refused(status: u16, requests: &[impl AsRef<[u8]>]) {
@@ -22,24 +22,15 @@ async fn is_refused(proxy: &Proxy, status: u16, request: &[u8]) {
 async fn still_answers(proxy: &Proxy, program: &Program) {
     let mut client = proxy.connect().await;
     client.send(GET).await;
-    program.connection().await.ask_for(OK).await;
+    program.connection().await.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
-impl Wire {
-    /// Takes a request and answers it.
-    async fn ask_for(&mut self, answer: &str) -> crate::harness::Request {
-        let request = self.request().await;
-        self.send(answer).await;
-        request
-    }
-}
-
 /// What a program gets for a request that is let through.
-async fn forwarded(raw: impl AsRef<[u8]>) -> (crate::harness::Request, Proxy) {
+async fn forwarded(raw: impl AsRef<[u8]>) -> (Request, Proxy) {
     let (mut client, program, proxy) = through("").await;
     client.send(raw).await;
-    let request = program.connection().await.ask_for(OK).await;
+    let request = program.connection().await.answers(OK).await;
     assert_eq!(client.response().await.status, 200);
     (request, proxy)
 }
@@ -123,7 +114,7 @@ async fn s3_a_value_that_no_host_can_have_is_refused() {
 async fn s4_the_authority_of_an_absolute_target_replaces_the_host_before_routing_and_forwarding() {
     let (mut client, program, proxy) = through("host = \"app.localhost\"").await;
     client.send("GET http://App.localhost:1/a?b HTTP/1.1\r\nhost: other.localhost\r\n\r\n").await;
-    let request = program.connection().await.ask_for(OK).await;
+    let request = program.connection().await.answers(OK).await;
     let added = proxy.added("App.localhost:1");
     assert_eq!(request.head.text, format!("GET /a?b HTTP/1.1\r\nhost: App.localhost:1\r\n{added}\r\n"));
     assert_eq!(client.response().await.status, 200);
@@ -157,7 +148,7 @@ async fn t13_an_absolute_target_names_a_host_and_never_an_address_to_dial() {
     // A host that is local is routed by the table, whatever port it names.
     let mut client = proxy.connect().await;
     client.send(format!("GET http://127.0.0.1:{}/ HTTP/1.1\r\nhost: localhost\r\n\r\n", elsewhere.port())).await;
-    named.connection().await.ask_for(OK).await;
+    named.connection().await.answers(OK).await;
     assert_eq!(client.response().await.status, 200);
     elsewhere.is_left_alone();
 }
@@ -283,7 +274,7 @@ async fn s11_beside_a_transfer_coding_the_length_is_gone_and_the_connection_clos
     ] {
         let (mut client, program, _proxy) = through("").await;
         client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{GET}")).await;
-        let request = program.connection().await.ask_for(OK).await;
+        let request = program.connection().await.answers(OK).await;
         assert_eq!((request.framing, request.text().as_str()), (Framing::Chunked, "abc"), "{fields}");
         assert_eq!(client.response().await.field("connection"), Some("close"), "{fields}");
         assert_eq!(client.end().await, End::Closed, "{fields}");
@@ -396,7 +387,7 @@ async fn s17_a_1_0_client_gets_no_chunks_and_a_close() {
     let (mut client, program, _proxy) = through("").await;
     client.send("GET / HTTP/1.0\r\nhost: localhost\r\n\r\n").await;
     let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
-    program.connection().await.ask_for(answer).await;
+    program.connection().await.answers(answer).await;
     let response = client.response().await;
     assert_eq!((response.framing, response.text().as_str()), (Framing::Close, "ok"));
 }
@@ -410,7 +401,7 @@ async fn s17_a_1_0_client_that_asks_for_it_keeps_its_connection() {
         if connection.is_none() {
             connection = Some(program.connection().await);
         }
-        connection.as_mut().unwrap().ask_for(OK).await;
+        connection.as_mut().unwrap().answers(OK).await;
         let response = client.response().await;
         assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("keep-alive")));
     }
@@ -489,7 +480,7 @@ async fn s21_method_and_target_keep_their_bytes() {
     ] {
         let (mut client, program, _proxy) = through("").await;
         client.send(get(target, &[])).await;
-        let request = program.connection().await.ask_for(OK).await;
+        let request = program.connection().await.answers(OK).await;
         let sent: String = target.bytes().map(char::from).collect();
         assert_eq!(request.line(), format!("GET {sent} HTTP/1.1"));
         assert_eq!(client.response().await.status, 200);

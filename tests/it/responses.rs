@@ -11,8 +11,7 @@ async fn asked(request: &str, answer: impl AsRef<[u8]>) -> Response {
     let (mut client, program, _proxy) = through("").await;
     client.send(request).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(answer).await;
+    connection.answers(answer).await;
     connection.shut().await;
     client.response().await
 }
@@ -43,8 +42,7 @@ async fn s33_an_answer_to_head_has_the_length_and_no_body() {
     assert_eq!(client.response_to_head().await.field("content-length"), Some("5000"));
     // Both connections go on.
     client.send(GET).await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -54,12 +52,10 @@ async fn s33_not_modified_has_its_validator_and_no_body() {
     let (mut client, program, _proxy) = through("").await;
     client.send(get("/", &["if-none-match: \"a\""])).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: 5000\r\n\r\n").await;
+    connection.answers("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: 5000\r\n\r\n").await;
     assert_eq!(client.response().await.without_date(), "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n");
     client.send(GET).await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -118,8 +114,7 @@ async fn s35_an_invalid_head_is_a_bad_reply_and_its_connection_closes() {
         let (mut client, program, _proxy) = through("").await;
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(format!("{head}\r\n\r\n")).await;
+        connection.answers(format!("{head}\r\n\r\n")).await;
         assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"), "{head:?}");
         connection.rest().await;
     }
@@ -140,8 +135,7 @@ async fn s36_a_body_that_is_cut_short_never_looks_whole() {
         let (mut client, program, _proxy) = through("").await;
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(cut).await;
+        connection.answers(cut).await;
         connection.shut().await;
         let (seen, _) = client.rest().await;
         let seen = String::from_utf8(seen).unwrap();
@@ -222,8 +216,7 @@ async fn s43_a_program_that_closes_its_connection_does_not_close_the_clients() {
     for _ in 0..2 {
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        connection.answers("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
         connection.shut().await;
         let response = client.response().await;
         assert_eq!((response.text().as_str(), response.field("connection")), ("ok", None));
@@ -264,8 +257,9 @@ async fn s48_each_event_arrives_before_the_program_sends_the_next() {
     let (mut client, program, _proxy) = through("").await;
     client.send(get("/events", &["accept: text/event-stream"])).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    connection
+        .answers("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     // The head alone arrives, too: a browser opens its event source with it.
     assert_eq!(client.head().await.field("content-type"), Some("text/event-stream"));
     for number in 0..5 {
@@ -282,8 +276,7 @@ async fn s48_bytes_of_a_body_without_chunks_arrive_as_they_come() {
         let (mut client, program, _proxy) = through("").await;
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(head).await;
+        connection.answers(head).await;
         client.head().await;
         for piece in ["a", "b", "c"] {
             connection.send(piece).await;
@@ -313,8 +306,7 @@ async fn a_connection_of_a_program_is_used_again_and_one_of_a_client_too() {
     client.send(GET).await;
     let mut connection = program.connection().await;
     for _ in 0..3 {
-        connection.request().await;
-        connection.send(OK).await;
+        connection.answers(OK).await;
         assert_eq!(client.response().await.text(), "ok");
         client.send(GET).await;
     }

@@ -16,8 +16,8 @@ async fn forwarded(keys: &str, raw: &str) -> (Request, Response, Proxy) {
     let mut client = proxy.connect().await;
     client.send(raw).await;
     let mut connection = program.connection().await;
-    let request = connection.request().await;
-    connection.send("HTTP/1.1 200 OK\r\nx-one: 1\r\nx-two: 2\r\nx-one: 3\r\ncontent-length: 2\r\n\r\nok").await;
+    let request =
+        connection.answers("HTTP/1.1 200 OK\r\nx-one: 1\r\nx-two: 2\r\nx-one: 3\r\ncontent-length: 2\r\n\r\nok").await;
     (request, client.response().await, proxy)
 }
 
@@ -464,8 +464,7 @@ async fn t1_a_host_that_is_neither_local_nor_named_learns_nothing() {
     // The one that is named is let in, with its own route.
     client.send("GET / HTTP/1.1\r\nhost: App.Test.:80\r\n\r\n").await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
 }
 
@@ -514,8 +513,7 @@ async fn f26_a_reload_changes_the_next_request_and_drops_no_connection() {
     let (mut client, first, proxy) = through("").await;
     client.send(GET).await;
     let mut under_way = first.connection().await;
-    under_way.request().await;
-    under_way.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nold\r\n").await;
+    under_way.answers("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nold\r\n").await;
     client.until("3\r\nold\r\n").await;
 
     let second = origin().route("/", "new").run().await;
@@ -534,13 +532,11 @@ async fn f26_connections_to_a_program_that_stays_are_kept_over_a_reload() {
     let (mut client, program, proxy) = through("").await;
     client.send(GET).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     client.response().await;
     proxy.swap(&format!("[routes.renamed]\npath = \"/\"\nto = {}", program.port()));
     client.send(GET).await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.text(), "ok");
     program.is_left_alone();
 }
@@ -565,8 +561,7 @@ async fn a_client_may_close_at_any_time_between_requests() {
     let (mut client, program, _proxy) = through("").await;
     client.send(get("/", &["connection: close"])).await;
     let mut connection = program.connection().await;
-    connection.request().await;
-    connection.send(OK).await;
+    connection.answers(OK).await;
     assert_eq!(client.response().await.field("connection"), Some("close"));
     assert_eq!(client.end().await, End::Closed);
 }

@@ -149,8 +149,7 @@ async fn f18_a_refused_upgrade_is_passed_on_like_any_answer_and_the_client_goes_
         assert_eq!((response.framing, response.cause()), (Framing::Length(2), None));
         client.send(GET).await;
         let mut connection = program.connection().await;
-        connection.request().await;
-        connection.send(OK).await;
+        connection.answers(OK).await;
         assert_eq!(client.response().await.text(), "ok");
     }
 }
@@ -243,24 +242,34 @@ async fn f23_a_client_that_leaves_before_the_101_takes_the_request_with_it() {
 }
 
 #[tokio::test]
-async fn f1_f2_f8_an_upgrade_that_fails_is_told_like_any_request() {
+async fn f3_an_upgrade_without_an_answer_is_given_up_at_the_limit() {
     let (mut client, program, _proxy) = through("timeout = \"200ms\"").await;
     client.send(get("/", &FIELDS)).await;
     let mut silent = program.connection().await;
     silent.head().await;
     assert_eq!(client.response().await.error(), (504, "upstream-timeout"));
     silent.end().await;
+}
 
+#[tokio::test]
+async fn f1_f8_an_upgrade_that_fails_is_told_like_any_request() {
+    let (mut client, program, _proxy) = through("").await;
     client.send(get("/", &FIELDS)).await;
     let mut crashing = program.connection().await;
     crashing.head().await;
     crashing.send("HTTP/1.1 101 Swi").await;
     drop(crashing);
-    let response = client.response().await;
-    assert_eq!(response.status, 502);
+    assert_eq!(client.response().await.error(), (502, "upstream-closed"));
 
     drop(program);
     assert_eq!(client.ask(get("/", &FIELDS)).await.error(), (502, "connect-refused"));
+}
+
+#[tokio::test]
+async fn t16_an_upgrade_that_comes_back_is_a_loop() {
+    let proxy = proxy("[routes]");
+    proxy.swap(&format!("[routes]\nround = {{ path = \"/\", to = \"127.0.0.1:{}\" }}", proxy.port()));
+    assert_eq!(proxy.ask(get("/", &FIELDS)).await.error(), (508, "loop"));
 }
 
 #[tokio::test]

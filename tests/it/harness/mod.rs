@@ -11,10 +11,10 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use message::{Framing, Head, Request, Response};
+pub(crate) use message::{Framing, Request, Response};
 pub(crate) use origin::{Origin, origin};
 pub(crate) use program::{Program, program, program_on};
-pub(crate) use proxy::{Proxy, config, proxy, through};
+pub(crate) use proxy::{Proxy, proxy, through};
 pub(crate) use wire::{End, Wire};
 
 /// How long anything may take. No speed is measured: it is only less than every limit of the proxy that could bring

@@ -20,14 +20,6 @@ pub(crate) fn proxy(table: &str) -> Proxy {
     Proxy { running: app::Proxy::start(config(table), &log).unwrap() }
 }
 
-/// A checked table.
-pub(crate) fn config(table: &str) -> Config {
-    let loaded = load::from_str("table", table);
-    let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
-    config.listen = Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
-    config
-}
-
 /// A client, a program, and a proxy between them whose only route takes everything; `keys` are more lines of it.
 pub(crate) async fn through(keys: &str) -> (Wire, Program, Proxy) {
     let program = program();
@@ -68,4 +60,12 @@ impl Proxy {
     pub(crate) async fn drain(self) {
         self.running.drain().await;
     }
+}
+
+/// A checked table.
+fn config(table: &str) -> Config {
+    let loaded = load::from_str("table", table);
+    let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+    config.listen = Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
+    config
 }

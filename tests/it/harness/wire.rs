@@ -43,11 +43,6 @@ impl Wire {
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
-
-    /// The port of this end.
-    pub(crate) fn local_port(&self) -> u16 {
-        self.stream.local_addr().unwrap().port()
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -82,6 +77,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         self.send(bytes).await;
         self.response().await
+    }
+
+    /// Reads a request and sends the answer to it.
+    pub(crate) async fn answers(&mut self, answer: impl AsRef<[u8]>) -> Request {
+        let request = self.request().await;
+        self.send(answer).await;
+        request
     }
 
     /// Reads a head.
