@@ -82,10 +82,10 @@ pub(super) fn with_listen(config: Config, listen: Option<&Listen>) -> Config {
 
 /// Runs the proxy on a table, and on what becomes of its file.
 pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Terminal, began: Instant) -> Outcome {
-    log_to_stderr(terminal);
+    let log = access_log(terminal)?;
+    take_messages(&log, terminal);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let log = access_log(terminal)?;
         let asked_for = config.listen.clone();
         // Before the ready line: whoever reads it may send a signal at once.
         let mut signals = Signals::new()?;
@@ -244,14 +244,15 @@ fn access_log(terminal: &Terminal) -> io::Result<Log> {
     Log::spawn(!terminal.quiet, format, io::stderr())
 }
 
-/// Messages of our own and of the libraries.
-fn log_to_stderr(terminal: &Terminal) {
+/// Messages of our own and of the libraries go where the lines of exchanges go: a worker that warns waits for nobody.
+fn take_messages(log: &Log, terminal: &Terminal) {
     let level = if terminal.verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
     let filter =
         EnvFilter::builder().with_default_directive(level.into()).with_env_var("PORTOLAN_LOG").from_env_lossy();
+    let log = log.clone();
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(move || log.messages())
         .with_ansi(terminal.colors_err())
         .with_target(false);
     // Set already where a test runs several commands in one process.

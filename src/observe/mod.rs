@@ -3,12 +3,12 @@
 //! A record is a plain value that `forward` fills; dropping it is what ends the exchange, so a client that leaves
 //! counts like any other. The log is one relaxed flag on the path of a request: off, no record is made. On, a full
 //! record goes to a bounded queue and a thread of its own writes it, so that a slow or closed terminal delays
-//! nobody; what does not fit is counted.
+//! nobody; what does not fit is counted. Messages of our own and of the libraries take the same way.
 
 mod line;
 
 use std::{
-    io::Write,
+    io::{self, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -19,7 +19,7 @@ use std::{
 
 pub use line::Format;
 
-/// Records that may wait for the writer; beyond that they are dropped and counted.
+/// Records and messages that may wait for the writer; beyond that they are dropped and counted.
 const QUEUE: usize = 4096;
 
 /// How the answer came to be, which decides the sign in front of the status.
@@ -82,7 +82,15 @@ pub struct Record {
 pub struct Log {
     on: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
-    queue: SyncSender<Ended>,
+    queue: SyncSender<Entry>,
+}
+
+/// What the writer writes.
+#[derive(Debug)]
+enum Entry {
+    Ended(Ended),
+    /// Whole lines.
+    Message(String),
 }
 
 #[derive(Debug)]
@@ -105,16 +113,47 @@ impl Log {
     ///
     /// Dropping the returned handle does not wait for the thread: the program ends without it.
     pub fn spawn(on: bool, format: Format, sink: impl Write + Send + 'static) -> io::Result<Self> {
-        let (queue, records) = sync_channel(QUEUE);
+        let (queue, entries) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&records, &counter, format, sink))?;
+        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&entries, &counter, format, sink))?;
         Ok(Self { on: Arc::new(AtomicBool::new(on)), dropped, queue })
     }
 
     /// Begins an exchange; `record` is asked for what is known so far only while the log is on.
     pub fn begin(&self, record: impl FnOnce() -> Record) -> Option<Exchange> {
         self.on.load(Relaxed).then(|| Exchange { began: Instant::now(), record: record(), log: self.clone() })
+    }
+
+    /// For messages, on or off. Writing to it neither waits nor fails.
+    pub fn messages(&self) -> Messages {
+        Messages(self.clone())
+    }
+
+    fn write(&self, took: Duration, record: Record) {
+        self.send(Entry::Ended(Ended { at: SystemTime::now(), took, record }));
+    }
+
+    fn send(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The way of messages into the log.
+#[derive(Debug)]
+pub struct Messages(Log);
+
+impl Write for Messages {
+    /// Takes whole lines.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.send(Entry::Message(String::from_utf8_lossy(lines).into_owned()));
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -136,28 +175,27 @@ impl Drop for Exchange {
     }
 }
 
-impl Log {
-    fn write(&self, took: Duration, record: Record) {
-        if self.queue.try_send(Ended { at: SystemTime::now(), took, record }).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+impl Entry {
+    fn write(self, format: Format, out: &mut String) {
+        match self {
+            Self::Ended(Ended { at, took, record }) => format.write(out, at, took, &record),
+            Self::Message(lines) => out.push_str(&lines),
         }
     }
 }
 
-use std::io;
-
 /// Writes until nobody can send any more. A sink that fails is tried again with the next record: a disk may be
 /// full for a while.
-fn write_all(records: &Receiver<Ended>, dropped: &AtomicU64, format: Format, mut sink: impl Write) {
+fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, format: Format, mut sink: impl Write) {
     let mut text = String::new();
     loop {
-        match records.recv_timeout(Duration::from_secs(1)) {
-            Ok(ended) => {
+        match entries.recv_timeout(Duration::from_secs(1)) {
+            Ok(entry) => {
                 text.clear();
-                format.write(&mut text, ended.at, ended.took, &ended.record);
+                entry.write(format, &mut text);
                 // Whatever waits goes out in one write.
-                for ended in records.try_iter().take(256) {
-                    format.write(&mut text, ended.at, ended.took, &ended.record);
+                for entry in entries.try_iter().take(256) {
+                    entry.write(format, &mut text);
                 }
                 let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
             }

@@ -3,9 +3,20 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    thread,
+    time::Instant,
 };
 
 use crate::program::PATIENCE;
+
+/// Asks again and again until it is so: for what nobody announces.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::yield_now();
+    }
+}
 
 /// An answer that was read to its end.
 #[derive(Debug, Clone)]
@@ -102,6 +113,13 @@ impl Connection {
         self.0.read_exact(&mut piece)?;
         self.line()?;
         Ok((size > 0).then_some(piece))
+    }
+
+    /// So many bytes of text.
+    pub(crate) fn exactly(&mut self, length: usize) -> String {
+        let mut text = vec![0; length];
+        self.0.read_exact(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     /// One line of whatever comes.

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use crate::client::read_head;
+use crate::client::{field, read_head};
 
 /// A request that came to a program.
 pub(crate) struct Asked<'a> {
@@ -116,6 +116,9 @@ pub(crate) fn events() -> (u16, Sender<&'static str>) {
 /// A program that upgrades to a protocol in which each line is sent back.
 pub(crate) fn echo() -> u16 {
     origin(|mut asked| {
+        if field(&asked.head, "upgrade") != Some("echo") {
+            return asked.answer("nobody asked for an upgrade");
+        }
         asked.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
         let mut back = asked.stream.get_ref().try_clone()?;
         io::copy(asked.stream, &mut back)?;
