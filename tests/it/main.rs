@@ -12,4 +12,5 @@ mod requests;
 mod responses;
 mod robustness;
 mod routes;
+mod smuggling;
 mod upgrades;
