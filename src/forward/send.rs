@@ -30,7 +30,7 @@ use super::{
     head::{self, BadAnswer, Outgoing},
 };
 use crate::{
-    listen::deadlines::{Deadlines, Limit},
+    listen::deadlines::{BODY, Deadlines, Limit},
     live::{Forward, Route},
     upstream::{Endpoint, pool::Lease},
 };
@@ -255,7 +255,10 @@ impl<'a> Uploads<'a> {
             .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let is_small = incoming.size_hint().exact().is_some_and(|size| size <= REPLAYABLE);
         if is_small && is_idempotent(&parts.method) && !expects {
+            // One limit for all of it, as it is small.
+            asked.deadlines.arm(Limit::Body, BODY);
             let whole = Box::pin(incoming.collect()).await.map_err(|_| Reason::Closed)?.to_bytes();
+            asked.deadlines.disarm(Limit::Body);
             asked.deadlines.all_read();
             uploads.kind = Kind::Whole(whole);
             return Ok(uploads);

@@ -136,6 +136,16 @@ async fn f5_a_small_body_is_repeated_with_an_idempotent_request() {
 }
 
 #[tokio::test]
+async fn f23_a_client_that_leaves_before_a_small_body_is_whole_leaves_the_program_alone() {
+    let (mut client, program, proxy) = through("").await;
+    client.send("PUT / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\npart").await;
+    client.shut().await;
+    client.rest().await;
+    program.is_left_alone();
+    goes_on(&mut proxy.connect().await, &program).await;
+}
+
+#[tokio::test]
 async fn f5_a_body_too_large_to_keep_is_sent_once() {
     let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
     let body = "b".repeat(64 * 1024 + 1);

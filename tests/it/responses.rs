@@ -46,6 +46,22 @@ async fn s33_an_answer_to_head_has_the_length_and_no_body() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
+#[tokio::test]
+async fn s33_an_answer_to_head_has_no_body_whatever_its_framing() {
+    for fields in ["transfer-encoding: chunked\r\n", "content-length: 0\r\n", ""] {
+        let (mut client, program, _proxy) = through("").await;
+        let mut connection = None;
+        for _ in 0..2 {
+            client.send(request("HEAD", "/", &[])).await;
+            if connection.is_none() {
+                connection = Some(program.connection().await);
+            }
+            connection.as_mut().unwrap().answers(format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).await;
+            assert_eq!(client.response_to_head().await.status, 200, "{fields:?}");
+        }
+    }
+}
+
 /// It may have the length of what was not sent (RFC 9110 §8.6); the engine leaves it out.
 #[tokio::test]
 async fn s33_not_modified_has_its_validator_and_no_body() {
