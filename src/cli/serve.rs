@@ -31,6 +31,9 @@ use crate::{
 /// How long requests in hand may take once the end was asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long the end waits for the log to be written, where its reader is slow.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Serves until a signal comes.
 pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Outcome {
     let began = Instant::now();
@@ -104,6 +107,7 @@ pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Ter
             }
         }
         end(proxy, &mut signals, terminal).await;
+        log.flush(LAST_WORDS);
         Ok(GOOD)
     })
 }

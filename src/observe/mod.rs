@@ -9,6 +9,7 @@ mod line;
 
 use std::{
     io::{self, Write},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -91,6 +92,8 @@ enum Entry {
     Ended(Ended),
     /// Whole lines.
     Message(String),
+    /// Dropped once everything before it is written.
+    Mark(SyncSender<()>),
 }
 
 #[derive(Debug)]
@@ -128,6 +131,16 @@ impl Log {
     /// For messages, on or off. Writing to it neither waits nor fails.
     pub fn messages(&self) -> Messages {
         Messages(self.clone())
+    }
+
+    /// Returns once everything until now is written, or after `patience`: the end of the program must not lose the lines
+    /// that tell of it, nor wait for somebody who reads them slowly.
+    pub fn flush(&self, patience: Duration) {
+        let (mark, written) = sync_channel(0);
+        if self.queue.try_send(Entry::Mark(mark)).is_ok() {
+            // Nothing is ever sent: the mark is dropped.
+            let _ = written.recv_timeout(patience);
+        }
     }
 
     fn write(&self, took: Duration, record: Record) {
@@ -175,29 +188,25 @@ impl Drop for Exchange {
     }
 }
 
-impl Entry {
-    fn write(self, format: Format, out: &mut String) {
-        match self {
-            Self::Ended(Ended { at, took, record }) => format.write(out, at, took, &record),
-            Self::Message(lines) => out.push_str(&lines),
-        }
-    }
-}
-
 /// Writes until nobody can send any more. A sink that fails is tried again with the next record: a disk may be
 /// full for a while.
 fn write_all(entries: &Receiver<Entry>, dropped: &AtomicU64, format: Format, mut sink: impl Write) {
     let mut text = String::new();
+    let mut marks = Vec::new();
     loop {
         match entries.recv_timeout(Duration::from_secs(1)) {
             Ok(entry) => {
                 text.clear();
-                entry.write(format, &mut text);
                 // Whatever waits goes out in one write.
-                for entry in entries.try_iter().take(256) {
-                    entry.write(format, &mut text);
+                for entry in iter::once(entry).chain(entries.try_iter().take(256)) {
+                    match entry {
+                        Entry::Ended(Ended { at, took, record }) => format.write(&mut text, at, took, &record),
+                        Entry::Message(lines) => text.push_str(&lines),
+                        Entry::Mark(mark) => marks.push(mark),
+                    }
                 }
                 let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+                marks.clear();
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

@@ -10,7 +10,7 @@ use crate::{
     client::{Connection, request},
     folder::{Folder, TABLE},
     origin::origin,
-    program::Portolan,
+    program::{Portolan, tell},
 };
 
 /// The size of a block.
@@ -24,9 +24,9 @@ fn length(blocks: u64) -> u64 {
     blocks * BLOCK as u64
 }
 
-/// How many blocks so many gigabytes have.
-pub(crate) fn blocks(gigabytes: u64) -> u64 {
-    gigabytes * 1_000_000_000 / BLOCK as u64
+/// How many blocks so many bytes have.
+pub(crate) fn blocks(bytes: u64) -> u64 {
+    bytes / BLOCK as u64
 }
 
 fn block() -> Vec<u8> {
@@ -94,12 +94,12 @@ fn growth(what: &str, folder: &Folder, port: u16, blocks: u64, transfer: impl Fn
     transfer(&mut client);
     let (seconds, growth) = (began.elapsed().as_secs_f64(), portolan.memory().peak.saturating_sub(before));
     let gigabytes = length(blocks) as f64 / 1e9;
-    eprintln!(
-        "{what} of {gigabytes:.1} GB in {seconds:.1} s ({:.2} GB/s), memory {:.1} MiB before and {:.1} MiB more at most",
+    tell(format_args!(
+        "{what} of {gigabytes:.2} GB in {seconds:.1} s ({:.2} GB/s), memory {:.1} MiB before and {:.1} MiB more at most",
         gigabytes / seconds,
         mebibytes(before),
         mebibytes(growth),
-    );
+    ));
     growth
 }
 

@@ -56,7 +56,9 @@ fn a_request_in_hand_is_finished_after_either_signal_and_nothing_new_is_taken() 
         in_hand.finish();
         assert!(in_hand.client.closes_in_silence());
         assert_eq!(in_hand.portolan.wait(), 0, "{signal:?}");
-        assert!(!in_hand.portolan.err.so_far().iter().any(|line| line.contains("were cut")));
+        let said = in_hand.portolan.err.so_far();
+        assert!(!said.iter().any(|line| line.contains("were cut")), "{said:?}");
+        assert!(said.last().is_some_and(|line| line.contains("  root  ")), "its line is the last one: {said:?}");
     }
 }
 

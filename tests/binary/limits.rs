@@ -17,7 +17,7 @@ use crate::{
     client::{Answer, Connection, get, until},
     folder::{Folder, TABLE},
     origin::named,
-    program::{Portolan, portolan, portolan_with_descriptors},
+    program::{Lines, Portolan, portolan, portolan_with_descriptors, tell},
 };
 
 /// So few descriptors that it starts and has next to none left: each worker needs some of its own.
@@ -42,7 +42,7 @@ fn more_connections_than_descriptors_are_waited_out_without_spinning() {
         portolan.err.wait_for(|line| line.contains(OUT_OF_DESCRIPTORS));
     }
     let (elapsed, used) = (began.elapsed(), processor_time(portolan.pid()) - used);
-    eprintln!("out of descriptors for {elapsed:?}, it used {used:?} of processor time");
+    tell(format_args!("out of descriptors for {elapsed:?}, it used {used:?} of processor time"));
     assert!(elapsed > Duration::from_secs(1), "told once a second: {elapsed:?}");
     assert!(used < elapsed / 5, "{used:?} of {elapsed:?}");
 
@@ -84,13 +84,13 @@ fn after_a_kill_it_starts_on_the_same_port_with_the_same_table() {
 
 #[test]
 fn a_download_of_1_gb_takes_no_memory() {
-    let growth = bulk::download(&Folder::new(), bulk::blocks(1));
+    let growth = bulk::download(&Folder::new(), bulk::blocks(1_000_000_000));
     assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
 }
 
 #[test]
 fn an_upload_of_1_gb_takes_no_memory() {
-    let growth = bulk::upload(&Folder::new(), bulk::blocks(1));
+    let growth = bulk::upload(&Folder::new(), bulk::blocks(1_000_000_000));
     assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
 }
 
@@ -133,7 +133,7 @@ fn a_log_that_is_read_slowly_delays_nobody_and_counts_what_it_leaves_out() {
     for _ in 0..10_000 {
         assert_eq!(connection.get("/").status, 502);
     }
-    let lines = crate::program::Lines::of(deaf.err.take().unwrap());
+    let lines = Lines::of(deaf.err.take().unwrap());
     lines.wait_for(|line| line.ends_with("log lines were dropped: the log is read too slowly"));
     assert_eq!(connection.get("/again").status, 502);
     lines.wait_for(|line| line.contains("/again"));

@@ -4,7 +4,7 @@
 //! `UPDATE_GOLDEN=1 cargo test --test binary` writes the texts in `golden/` anew; read the difference before it is kept.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
-#![expect(clippy::print_stderr, reason = "figures and skipped parts are told")]
+#![expect(clippy::print_stderr, reason = "what the proxy said is shown with a failed test")]
 
 mod bulk;
 mod client;

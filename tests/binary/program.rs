@@ -1,7 +1,8 @@
 //! The binary as it is started by a person or a script, everything that it says, and its certain end.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    fmt::Display,
+    io::{self, BufRead as _, BufReader, Read, Write as _},
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, Stdio},
@@ -32,6 +33,12 @@ const SETTINGS: [&str; 10] = [
 ];
 
 const BINARY: &str = env!("CARGO_BIN_EXE_portolan");
+
+/// Tells a figure, or what could not be tested, to whoever runs the tests: what `eprintln!` writes is shown for failed
+/// tests only.
+pub(crate) fn tell(what: impl Display) {
+    io::stderr().write_all(format!("{what}\n").as_bytes()).unwrap();
+}
 
 /// `portolan` in a folder.
 pub(crate) fn portolan(folder: &Folder, arguments: &[&str]) -> Command {

@@ -15,7 +15,7 @@ use crate::{
     client::{Connection, get, request, until},
     folder::{Folder, TABLE},
     origin::{HALVES, Halting, UPGRADE, echo, events, named},
-    program::Portolan,
+    program::{Portolan, tell},
 };
 
 /// What the contract gives an edit until it is live.
@@ -54,7 +54,7 @@ fn a_good_edit_is_live_within_300_ms() {
     };
     let mut times: Vec<_> = (1..=11).map(&mut live_after).collect();
     times.sort();
-    eprintln!("an edit was live after {:?} to {:?}, {:?} at the median", times[0], times[10], times[5]);
+    tell(format_args!("an edit was live after {:?} to {:?}, {:?} at the median", times[0], times[10], times[5]));
     // The machine may be busy with other tests for most of the time, but not for all of it.
     assert!(times[0] < LIVE, "{times:?}");
 }
@@ -203,7 +203,7 @@ fn a_byte_order_mark_is_no_problem() {
 fn a_file_that_may_not_be_read_keeps_the_table() {
     use std::os::unix::fs::PermissionsExt as _;
     if rustix::process::geteuid().is_root() {
-        return eprintln!("NOT TESTED: root may read every file");
+        return tell("NOT TESTED: root may read every file");
     }
     let (folder, portolan) = serving("old");
     let beside = folder.write("beside", answering("hidden"));
@@ -346,5 +346,5 @@ fn no_request_fails_while_the_table_is_edited() {
         }
         over.store(true, Relaxed);
     });
-    eprintln!("{} requests during {EDITS} edits, none failed", asked.into_inner());
+    tell(format_args!("{} requests during {EDITS} edits, none failed", asked.into_inner()));
 }

@@ -9,7 +9,7 @@ use crate::{
     client::{get, get_of_host},
     folder::Folder,
     origin::named,
-    program::{Portolan, portolan, run, say},
+    program::{Portolan, portolan, run, say, tell},
 };
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -96,7 +96,7 @@ fn localhost_is_both_loopback_addresses_on_one_port() {
     if has_v6 {
         assert_eq!(get((Ipv6Addr::LOCALHOST, port).into(), "/").field("x-portolan-error"), Some("connect-refused"));
     } else {
-        eprintln!("NOT TESTED: this machine has no ::1");
+        tell("NOT TESTED: this machine has no ::1");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_second_portolan_is_told_of_the_first() {
 #[test]
 fn half_of_localhost_is_not_enough() {
     let Ok(holder) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
-        return eprintln!("NOT TESTED: this machine has no ::1");
+        return tell("NOT TESTED: this machine has no ::1");
     };
     let port = holder.local_addr().unwrap().port();
     let said = say(&Folder::new(), &["serve", "--listen", &format!("localhost:{port}"), "/=1"]);

@@ -1,0 +1,71 @@
+//! The promises that take minutes to keep: 500 edits under load without a failure, and bodies of 10 GB in no memory.
+//!
+//! `cargo test` runs a short form. The long one, with its figures:
+//! `PORTOLAN_ACCEPTANCE=full cargo test --release --test acceptance`
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
+#![expect(clippy::print_stderr, reason = "what the proxy said is shown with a failed test")]
+
+#[path = "../binary/bulk.rs"]
+mod bulk;
+#[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
+#[path = "../binary/client.rs"]
+mod client;
+mod edits;
+#[path = "../binary/folder.rs"]
+mod folder;
+#[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
+#[path = "../binary/origin.rs"]
+mod origin;
+#[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
+#[path = "../binary/program.rs"]
+mod program;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use edits::Plan;
+use folder::Folder;
+
+/// One at a time: each measures.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_full() -> bool {
+    match std::env::var("PORTOLAN_ACCEPTANCE") {
+        Ok(form) => {
+            assert_eq!(form, "full", "PORTOLAN_ACCEPTANCE is `full` or not set");
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn no_request_fails_or_goes_astray_and_no_stream_is_cut_while_the_table_is_edited() {
+    let _alone = alone();
+    let (edits, time) = if is_full() { (500, Duration::from_secs(60)) } else { (25, Duration::from_secs(3)) };
+    edits::run(&Plan { edits, time, requests_per_second: 400, tunnels: 50, streams: 20 });
+}
+
+#[test]
+fn a_download_of_any_size_takes_no_memory() {
+    let _alone = alone();
+    let growth = bulk::download(&Folder::new(), bulk::blocks(bytes()));
+    assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
+}
+
+#[test]
+fn an_upload_of_any_size_takes_no_memory() {
+    let _alone = alone();
+    let growth = bulk::upload(&Folder::new(), bulk::blocks(bytes()));
+    assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
+}
+
+fn bytes() -> u64 {
+    if is_full() { 10_000_000_000 } else { 250_000_000 }
+}
