@@ -1,8 +1,8 @@
 //! Tells when the files of a table may have changed, however an editor writes them.
 //!
 //! Editors save by renaming a new file over the old one, which loses a watch on the file itself: so its folder is
-//! watched. A save is several events; the news is told once nothing has happened for [`QUIET`]. What no event tells
-//! (a network mount, a folder that was moved, an exhausted inotify limit) is found by looking every [`LOOK`].
+//! watched. A save is several events; the news is told once nothing has happened for 30 ms. What no event tells
+//! (a network mount, a folder that was moved, an exhausted inotify limit) is found by looking once a second.
 
 use std::{
     path::{Path, PathBuf},

@@ -3,7 +3,8 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind, parser::ValueSource,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
 };
 
 /// One stable localhost address in front of everything that runs on this machine.
@@ -35,7 +36,11 @@ impl Flags {
             let message = format!("`--listen` stands behind its command: `portolan {name} --listen ADDR`");
             return Err(command.error(ErrorKind::ArgumentConflict, message));
         }
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let mut flags = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let was_typed = |matches: &ArgMatches| matches.value_source("config") == Some(ValueSource::CommandLine);
+        flags.global.config_was_typed =
+            was_typed(&matches) || matches.subcommand().is_some_and(|(_, sub)| was_typed(sub));
+        Ok(flags)
     }
 }
 
@@ -45,6 +50,9 @@ pub(super) struct Global {
     /// The route table; otherwise portolan.toml or .config/portolan.toml of this folder or the nearest one above
     #[arg(short, long, value_name = "FILE", global = true, env = "PORTOLAN_CONFIG")]
     pub config: Option<PathBuf>,
+    /// It does not come from the environment.
+    #[arg(skip)]
+    pub config_was_typed: bool,
     /// Run as if started in DIR
     #[arg(short = 'C', long = "directory", value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `portolan serve`: the proxy in the foreground, until a signal ends it.
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -41,12 +41,18 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
     let (config, table) = if arguments.routes.is_empty() {
         let Some(file) = table_file(global) else { return init::show_listeners(terminal) };
         // Before it is read: an edit that comes meanwhile is seen, too.
-        let watch = watch(&file, terminal);
+        let (watch, watched) = Watch::new(load::files(&file).into());
+        if let Err(error) = watched {
+            let problem =
+                Diagnostic::warning("not-watched", format!("the table is looked at once a second only: {error}"));
+            terminal.tell(&[problem]);
+        }
         let config = with_listen(checked(load_table(global)?, terminal)?, listen.as_ref());
         let table = TableFile { file: load::files(&file)[0].clone(), watch, listening: config.listen.clone(), listen };
         (config, Some(table))
     } else {
-        if global.config.is_some() {
+        // What was typed goes over what the environment says; two things that were typed contradict each other.
+        if global.config_was_typed {
             let problem = Diagnostic::error("two-tables", "routes on the command line stand in the place of a table")
                 .help("leave out `-c FILE`, or write the routes into it");
             return Err(Stop::Told(vec![problem], super::usage()));
@@ -54,14 +60,6 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
         (with_listen(checked(load::inline(&arguments.routes), terminal)?, listen.as_ref()), None)
     };
     serve(config, table, terminal, began)
-}
-
-fn watch(file: &Path, terminal: &Terminal) -> Watch {
-    let (watch, result) = Watch::new(load::files(file).into());
-    if let Err(error) = result {
-        terminal.note(&format!("the table is looked at once a second only: {error}"));
-    }
-    watch
 }
 
 /// The table, if it has no error; warnings are told either way.
@@ -87,6 +85,7 @@ pub(super) fn with_listen(config: Config, listen: Option<&Listen>) -> Config {
 pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Terminal, began: Instant) -> Outcome {
     let log = access_log(terminal)?;
     take_messages(&log, terminal);
+    let voice = Voice { terminal, log: &log };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let asked_for = config.listen.clone();
@@ -96,17 +95,17 @@ pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Ter
         banner::ready(&proxy, table.as_ref().map(|table| shown(&table.file)).as_deref(), began.elapsed(), terminal)?;
         loop {
             tokio::select! {
-                () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, terminal) },
+                () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, &voice) },
                 signal = signals.next() => match signal {
                     Asked::Reload => match &mut table {
-                        Some(table) => table.reload(&proxy, terminal),
-                        None => terminal.note("there is no file to reload: the routes were typed"),
+                        Some(table) => table.reload(&proxy, &voice),
+                        None => voice.note("there is no file to reload: the routes were typed"),
                     },
                     Asked::End => break,
                 },
             }
         }
-        end(proxy, &mut signals, terminal).await;
+        end(proxy, &mut signals, &voice).await;
         log.flush(LAST_WORDS);
         Ok(GOOD)
     })
@@ -120,13 +119,37 @@ async fn changed(table: &mut Option<TableFile>) {
 }
 
 /// Finishes what is in hand; a second signal, or the end of patience, does not wait for it.
-async fn end(proxy: Proxy, signals: &mut Signals, terminal: &Terminal) {
+async fn end(proxy: Proxy, signals: &mut Signals, voice: &Voice<'_>) {
     let draining = timeout(DRAIN, proxy.drain());
     tokio::select! {
-        result = draining => if result.is_err() && !terminal.quiet {
-            terminal.note("some requests did not end within 5 s and were cut");
+        result = draining => if result.is_err() && !voice.terminal.quiet {
+            voice.note("some requests did not end within 5 s and were cut");
         },
         () = signals.again() => {}
+    }
+}
+
+/// How the running proxy speaks: by way of the log, so that a reader who is slow or gone delays no reload and no
+/// signal.
+struct Voice<'a> {
+    terminal: &'a Terminal,
+    log: &'a Log,
+}
+
+impl Voice<'_> {
+    fn note(&self, message: &str) {
+        self.say(&self.terminal.note(message));
+    }
+
+    fn tell(&self, diagnostics: &[Diagnostic]) {
+        if !diagnostics.is_empty() {
+            self.say(&self.terminal.problems(diagnostics));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        // The log takes everything, or counts what it drops.
+        let _ = self.log.messages().write_all(text.as_bytes());
     }
 }
 
@@ -178,35 +201,35 @@ pub(super) struct TableFile {
 
 impl TableFile {
     /// Puts the file as it is now in force, if it is good.
-    fn reload(&mut self, proxy: &Proxy, terminal: &Terminal) {
+    fn reload(&mut self, proxy: &Proxy, voice: &Voice<'_>) {
         let began = Instant::now();
         let name = shown(&self.file);
         let name = name.display();
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
-            terminal.note(&format!("{name} is empty; the table stays in force"));
+            voice.note(&format!("{name} is empty; the table stays in force"));
             return;
         }
         let loaded = load::load(&self.file);
         let Some(config) = loaded.config else {
             let errors = loaded.diagnostics.iter().filter(|problem| problem.is_error()).count();
             let plural = if errors == 1 { "" } else { "s" };
-            terminal.note(&format!("reload refused, the table stays in force ({errors} error{plural} in {name})"));
-            terminal.tell(&loaded.diagnostics);
+            voice.note(&format!("reload refused, the table stays in force ({errors} error{plural} in {name})"));
+            voice.tell(&loaded.diagnostics);
             return;
         };
-        terminal.tell(&loaded.diagnostics);
+        voice.tell(&loaded.diagnostics);
         let config = with_listen(config, self.listen.as_ref());
         if (&config.listen.required, &config.listen.optional) != (&self.listening.required, &self.listening.optional) {
-            terminal.note("`listen` has changed; restart portolan to listen there");
+            voice.note("`listen` has changed; restart portolan to listen there");
             self.listening = config.listen.clone();
         }
         match proxy.swap(config) {
-            Ok(change) if terminal.quiet || change == Change::default() => {}
+            Ok(change) if voice.terminal.quiet || change == Change::default() => {}
             Ok(change) => {
                 let took = began.elapsed().as_millis();
-                terminal.note(&format!("reloaded {name} in {took} ms: {}, 0 connections dropped", words(&change)));
+                voice.note(&format!("reloaded {name} in {took} ms: {}, 0 connections dropped", words(&change)));
             }
-            Err(error) => terminal.note(&format!("reload refused, the table stays in force: {error}")),
+            Err(error) => voice.note(&format!("reload refused, the table stays in force: {error}")),
         }
     }
 }

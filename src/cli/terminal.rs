@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
+use serde_json::json;
 
 use super::flags::{Color, Global};
 use crate::diagnostic::{self, Diagnostic};
@@ -56,19 +57,28 @@ impl Terminal {
 
     /// Shows problems on standard error; as JSON lines on standard output where JSON was asked for.
     pub(super) fn tell(&self, diagnostics: &[Diagnostic]) {
-        let told = if self.json {
-            let mut lines = diagnostics.iter().map(|problem| problem.to_json().to_string() + "\n");
-            io::stdout().write_all(lines.by_ref().collect::<String>().as_bytes())
-        } else {
-            io::stderr().write_all(diagnostic::render(diagnostics, self.colors_err()).as_bytes())
-        };
+        let text = self.problems(diagnostics);
         // Nobody is left to tell that telling failed.
-        let _ = told;
+        let _ =
+            if self.json { io::stdout().write_all(text.as_bytes()) } else { io::stderr().write_all(text.as_bytes()) };
     }
 
-    /// One line on standard error, after the time of day.
-    pub(super) fn note(&self, line: &str) {
-        let _ = writeln!(io::stderr(), "{}  {line}", Zoned::now().strftime("%H:%M:%S%.3f"));
+    /// Problems as they are told: for people, or one object per line.
+    pub(super) fn problems(&self, diagnostics: &[Diagnostic]) -> String {
+        if self.json {
+            diagnostics.iter().map(|problem| problem.to_json().to_string() + "\n").collect()
+        } else {
+            diagnostic::render(diagnostics, self.colors_err())
+        }
+    }
+
+    /// A line of the log: after the time of day, or as an object.
+    pub(super) fn note(&self, message: &str) -> String {
+        if self.json {
+            format!("{}\n", json!({ "time": Timestamp::now().to_string(), "message": message }))
+        } else {
+            format!("{}  {message}\n", Zoned::now().strftime("%H:%M:%S%.3f"))
+        }
     }
 }
 

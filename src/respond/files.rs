@@ -1,6 +1,6 @@
 //! Files of a folder, as a `files` route answers with them: never one from outside, never a stale one.
 //!
-//! `tower-http` does what RFC 9110 asks of a file (types, ranges, validators); [`beneath`](super::beneath) does the
+//! `tower-http` does what RFC 9110 asks of a file (types, ranges, validators); `beneath` does the
 //! opening. What is left to decide here: which paths are files at all, where a folder's page lives, and when the fallback
 //! of a single-page app stands in. There is no listing of folders, and no compression: loopback gains nothing by it.
 

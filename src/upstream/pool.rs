@@ -1,7 +1,7 @@
 //! The connections that one worker keeps to endpoints. Owned by its thread: no lock, nothing handed over.
 //!
 //! The connection used last is taken first, so that the others can grow old: an idle one is dropped after
-//! [`IDLE`] sweeps, because Node and uvicorn close theirs after five seconds and a request must not meet the close.
+//! three to four seconds, because Node and uvicorn close theirs after five seconds and a request must not meet the close.
 
 use std::{
     cell::{Cell, RefCell},

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     folder::{Folder, TABLE},
-    program::{portolan, run, say},
+    program::{Portolan, portolan, run, say},
 };
 
 const COMMANDS: [&str; 9] = ["serve", "demo", "check", "explain", "routes", "init", "schema", "completions", "man"];
@@ -383,6 +383,14 @@ fn the_environment_names_a_table_and_a_flag_goes_over_it() {
     };
     assert!(routes(&["routes"]).starts_with("from-env "), "{}", routes(&["routes"]));
     assert!(routes(&["routes", "-c", "flag.toml"]).starts_with("from-flag "));
+}
+
+#[test]
+fn typed_routes_go_over_the_table_that_the_environment_names() {
+    let mut command = portolan(&Folder::new(), &["serve", "--listen", "127.0.0.1:0", "/typed=1"]);
+    command.env("PORTOLAN_CONFIG", "none.toml");
+    let portolan = Portolan::start(command);
+    assert!(portolan.greeting[0].starts_with("typed "), "{:?}", portolan.greeting);
 }
 
 #[test]

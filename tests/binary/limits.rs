@@ -157,6 +157,20 @@ fn it_accepts_on_where_a_full_pipe_takes_no_more_words() {
     deaf.end_well();
 }
 
+#[test]
+fn it_reloads_where_a_full_pipe_takes_no_more_words() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", respond = { status = 200 } }\n");
+    let deaf = Deaf::start(portolan(&folder, &["serve", "--listen", "127.0.0.1:0"]));
+    let mut connection = Connection::to(deaf.address);
+    for _ in 0..10_000 {
+        assert_eq!(connection.get("/").status, 200);
+    }
+    folder.write("portolan.toml", "[routes]\nall = { path = \"/\", tagret = 1 }\n");
+    folder.write("portolan.toml", "[routes]\nall = { path = \"/\", respond = { status = 418 } }\n");
+    until("the edit is live", || connection.get("/").status == 418);
+    deaf.end_well();
+}
+
 /// A proxy whose words go into pipes that nobody reads.
 struct Deaf {
     child: Child,
