@@ -387,7 +387,8 @@ fn the_environment_names_a_table_and_a_flag_goes_over_it() {
 
 #[test]
 fn typed_routes_go_over_the_table_that_the_environment_names() {
-    let mut command = portolan(&Folder::new(), &["serve", "--listen", "127.0.0.1:0", "/typed=1"]);
+    let folder = Folder::new();
+    let mut command = portolan(&folder, &["serve", "--listen", "127.0.0.1:0", "/typed=1"]);
     command.env("PORTOLAN_CONFIG", "none.toml");
     let portolan = Portolan::start(command);
     assert!(portolan.greeting[0].starts_with("typed "), "{:?}", portolan.greeting);
