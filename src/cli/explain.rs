@@ -100,14 +100,15 @@ fn as_text(
     }
     text.push('\n');
     let name = explanation.candidates.iter().map(|c| config.routes[c.route.0].name.chars().count()).max().unwrap_or(0);
+    let width = explanation.candidates.iter().map(|candidate| pattern(candidate).chars().count()).max().unwrap_or(0);
     for candidate in &explanation.candidates {
         let (sign, because) = match candidate.outcome {
             Candidacy::Answers => (if unicode { '●' } else { '*' }, "answers".to_owned()),
             Candidacy::Outranked(tie_break) => (if unicode { '○' } else { 'o' }, format!("holds too, but {tie_break}")),
             Candidacy::Fails(mismatch) => (if unicode { '·' } else { '-' }, mismatch.because(head)),
         };
-        text +=
-            &format!("  {sign} {:<name$}  {}  {because}\n", config.routes[candidate.route.0].name, pattern(candidate));
+        let route = &config.routes[candidate.route.0].name;
+        text += &format!("  {sign} {route:<name$}  {:<width$}  {because}\n", pattern(candidate));
     }
     if let Some(falls) = falls_through(explanation, head) {
         text += &format!("\n  {falls}\n");
