@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     drain::{self, Trigger, Watcher},
     forward::{Client, Worker},
-    listen::{self, BindError, conn, deadlines::Sweep},
+    listen::{self, BindError, Counted, conn, deadlines::Sweep},
     live::{Change, Live, Snapshot},
     observe::Log,
     table::CompileError,
@@ -41,7 +41,7 @@ use crate::{
 const MOST_CONNECTIONS: usize = 10_000;
 const SPARE_DESCRIPTORS: usize = 64;
 
-/// A running proxy. Dropping it ends its workers without draining.
+/// A running proxy. Dropping it drains its workers, too, but waits for nothing.
 #[derive(Debug)]
 pub struct Proxy {
     live: Arc<Live>,
@@ -141,26 +141,9 @@ fn connection_limit() -> usize {
 struct Arrival {
     stream: std::net::TcpStream,
     client: Client,
-    counted: Counted,
 }
 
 type Mail = UnboundedReceiver<Arrival>;
-
-/// A connection in the count of its worker; dropping it takes it out.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Relaxed);
-        Self(Arc::clone(connections))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
 
 /// Where a worker takes connections from, and how many it has.
 #[derive(Debug, Clone)]
@@ -198,13 +181,13 @@ fn run(
         let (drain, work) = drain::channel();
         let core = Core { worker: Rc::new(worker), sweep: Rc::default(), work };
         spawn_local(sweep_connections(Rc::clone(&core.sweep)));
-        spawn_local(sweep_pools(Rc::clone(&core.worker)));
+        spawn_local(sweep_worker(Rc::clone(&core.worker)));
         let accepting = accepts.map(|accepts| accept_all(&core, accepts)).unwrap_or_default();
         let _ = started.send(Ok(()));
         loop {
             tokio::select! {
                 Some(arrival) = mail.recv() => match TcpStream::from_std(arrival.stream) {
-                    Ok(stream) => serve(&core, stream, arrival.client, arrival.counted),
+                    Ok(stream) => serve(&core, stream, arrival.client),
                     Err(error) => tracing::warn!(target: "portolan", "a connection was lost: {error}"),
                 },
                 () = watcher.begun() => break,
@@ -223,10 +206,10 @@ async fn sweep_connections(sweep: Rc<Sweep>) {
     sweep.run().await;
 }
 
-async fn sweep_pools(worker: Rc<Worker>) {
+async fn sweep_worker(worker: Rc<Worker>) {
     loop {
         sleep(pool::SWEEP).await;
-        worker.pools().sweep();
+        worker.sweep();
     }
 }
 
@@ -238,7 +221,9 @@ fn accept_all(core: &Core, accepts: Accepts) -> Vec<JoinHandle<()>> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (core, inboxes) = (core.clone(), inboxes.clone());
         Ok(spawn_local(listen::accept(listener, move |stream, peer| {
-            deliver(&core, &inboxes, limit, stream, Client::new(peer, local));
+            // On a wildcard address only the connection knows which one was asked.
+            let asked = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
+            deliver(&core, &inboxes, limit, stream, Client::new(peer, asked));
         })))
     };
     let tasks: Vec<io::Result<_>> = listeners.into_iter().map(accept_on).collect();
@@ -256,17 +241,17 @@ fn deliver(core: &Core, inboxes: &[Inbox], limit: usize, stream: TcpStream, clie
     }
     // Of equals the first, which is the worker that accepts: nothing is handed over then.
     let Some((at, inbox)) = inboxes.iter().enumerate().min_by_key(|(_, inbox)| load(inbox)) else { return };
-    let counted = Counted::new(&inbox.connections);
+    let client = client.counted(Counted::new(&inbox.connections));
     if at == 0 {
-        serve(core, stream, client, counted);
+        serve(core, stream, client);
     } else if let Ok(stream) = stream.into_std() {
         // A worker that is gone has begun to drain; so has this one.
-        let _ = inbox.sender.send(Arrival { stream, client, counted });
+        let _ = inbox.sender.send(Arrival { stream, client });
     }
 }
 
 /// Serves a connection in a task of its own, which the drain waits for.
-fn serve(core: &Core, stream: TcpStream, client: Client, counted: Counted) {
+fn serve(core: &Core, stream: TcpStream, client: Client) {
     // Without it small answers would wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let (worker, place, guard) = (Rc::clone(&core.worker), core.sweep.enter(), core.work.guard());
@@ -277,6 +262,6 @@ fn serve(core: &Core, stream: TcpStream, client: Client, counted: Counted) {
             Rc::clone(&worker).handle(Rc::clone(&client), Arc::clone(&deadlines), request)
         })
         .await;
-        drop((guard, counted));
+        drop(guard);
     });
 }

@@ -109,7 +109,8 @@ impl Streamed {
             Poll::Pending => self.deadlines.keep_armed(Limit::Body, BODY),
             Poll::Ready(piece) => {
                 self.deadlines.disarm(Limit::Body);
-                self.deadlines.arm(Limit::Answer, self.answer_limit);
+                // Where the answer is here already, nobody waits for it.
+                self.deadlines.extend(Limit::Answer, self.answer_limit);
                 if piece.is_none() || self.incoming.is_end_stream() {
                     self.sent.store(true, Relaxed);
                     self.deadlines.all_read();
@@ -189,7 +190,7 @@ impl Download {
     }
 
     /// The last byte was read: the connection is free before the client has it.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.ending = Ending::Whole;
         if let Source::Program { lease, in_flight, .. } = &mut self.source {
             in_flight.take();

@@ -9,7 +9,7 @@ use super::{
     head::{BadAnswer, Client, Refusal},
 };
 use crate::{
-    head::{Fields, Host, RequestHead},
+    head::{Host, RequestHead},
     live::{Route, Snapshot},
     respond::{
         Answer,
@@ -50,6 +50,8 @@ pub(super) enum Reason {
     Dial(#[from] DialError),
     #[error("the connection ended before an answer")]
     Closed,
+    #[error("the body of the request broke off, or is not valid")]
+    Upload,
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
     #[error("{0}")]
@@ -65,6 +67,7 @@ impl Reason {
             Self::Dial(DialError::Connect(ConnectError::Refused(_))) => Cause::ConnectRefused,
             Self::Dial(DialError::Handshake(_)) | Self::Closed => Cause::UpstreamClosed,
             Self::Timeout(_) => Cause::UpstreamTimeout,
+            Self::Upload => Cause::BadRequest,
             Self::Invalid(_) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
         }
     }
@@ -74,6 +77,7 @@ impl Reason {
         match self.cause() {
             Cause::ConnectRefused => format!("start the program, or mend the target at {origin}"),
             Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
+            Cause::BadRequest => "look at what the client sends: the program is not at fault".into(),
             Cause::UpstreamTimeout => format!("raise `timeout` at {origin}, or see what the program waits for"),
             Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
             _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
@@ -100,19 +104,24 @@ impl Failure {
 
     /// Whether the connection is of no more use: nobody can know where the next request begins.
     pub(super) fn ends_connection(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::Program { reason: Reason::Upload, .. })
     }
 
     /// The answer, in the tongue of whoever asked.
-    pub(super) fn answer(&self, parts: &request::Parts, client: &Client, snapshot: &Snapshot) -> Answer {
+    pub(super) fn answer(
+        &self,
+        parts: &request::Parts,
+        host: Option<&Host>,
+        client: &Client,
+        snapshot: &Snapshot,
+    ) -> Answer {
         let fields = HeaderFields(&parts.headers);
-        let host = fields.first("host").and_then(|host| Host::parse(host).ok());
         let nowhere = Host::unknown();
         let head = RequestHead {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             query: parts.uri.query(),
-            host: host.as_ref().unwrap_or(&nowhere),
+            host: host.unwrap_or(&nowhere),
             fields: &fields,
         };
         let mut page = self.page(&head, client, snapshot);

@@ -18,6 +18,7 @@ use http::{
 use crate::{
     config::FieldEdits,
     head::{Fields, Host, HostError},
+    listen::Counted,
 };
 
 /// The longest target, in bytes; 414 above it. Half of what a head may hold in all.
@@ -53,7 +54,7 @@ pub enum Refusal {
     /// RFC 9112 §6.1
     #[error("Transfer-Encoding must be exactly one `chunked`")]
     TransferCoding,
-    /// A field whose name stands for one of ours in CGI-like servers, or a value that is no text.
+    /// RFC 9110 §7.6.2
     #[error("Max-Forwards is not a number")]
     MaxForwards,
 }
@@ -92,13 +93,20 @@ pub struct Client {
     pub local: SocketAddr,
     forwarded_for: HeaderValue,
     forwarded_port: HeaderValue,
+    _counted: Option<Counted>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
         let forwarded_for = value(&peer.ip().to_canonical().to_string());
-        Self { peer, local, forwarded_for, forwarded_port: HeaderValue::from(local.port()) }
+        Self { peer, local, forwarded_for, forwarded_port: HeaderValue::from(local.port()), _counted: None }
+    }
+
+    /// Counts it among the connections until it is gone, whatever it becomes.
+    #[must_use]
+    pub fn counted(self, counted: Counted) -> Self {
+        Self { _counted: Some(counted), ..self }
     }
 }
 
@@ -191,7 +199,9 @@ pub fn upgrade<'a>(parts: &'a request::Parts, checked: &Checked) -> Option<&'a H
         && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         && !parts.headers.contains_key(TRANSFER_ENCODING)
         && !parts.headers.contains_key(CONTENT_LENGTH);
-    if asks { parts.headers.get(UPGRADE) } else { None }
+    // HTTP/2 by Upgrade would be a way past routes and guards: it is for the next hop to ignore, as RFC 9113 §3.1 has it.
+    let leads_past_us = |token: &str| token.eq_ignore_ascii_case("h2c") || token.eq_ignore_ascii_case("h2");
+    if asks && !tokens(&parts.headers, &UPGRADE).any(leads_past_us) { parts.headers.get(UPGRADE) } else { None }
 }
 
 /// Whether `name` stands in a Via field: the request has been here before.

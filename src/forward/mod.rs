@@ -22,7 +22,7 @@ use std::{
 use body::{Download, Source, Upload};
 use failure::Failure;
 use head::{Checked, HeaderFields, Hops, Outgoing};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use hyper::{
     body::{Body, Incoming},
     upgrade::OnUpgrade,
@@ -35,7 +35,7 @@ use crate::{
     filter::{self, RequestEdits, Verdict},
     head::RequestHead,
     listen::deadlines::Deadlines,
-    live::{Action, Reader, Route},
+    live::{Action, Reader, Route, Snapshot},
     observe::{Exchange, Kind, Log, Record},
     respond::{self, Answer},
     upstream::pool::Pools,
@@ -55,7 +55,7 @@ pub struct Worker {
 /// One request, from its head to its answer.
 struct Asked<'a> {
     parts: &'a request::Parts,
-    client: &'a Client,
+    client: &'a Rc<Client>,
     deadlines: &'a Arc<Deadlines>,
     exchange: Option<Box<Exchange>>,
 }
@@ -68,9 +68,11 @@ impl Worker {
         Self { live, pools: Rc::default(), log, name, via }
     }
 
-    /// The connections kept to programs.
-    pub fn pools(&self) -> &Pools<Upload> {
-        &self.pools
+    /// Looks after what nobody asks for meanwhile; call it every [`crate::upstream::pool::SWEEP`]. A worker without requests lets go of
+    /// the table of the past all the same, and so of its endpoints and their health checks.
+    pub fn sweep(&self) {
+        drop(self.live.load());
+        self.pools.sweep();
     }
 
     /// Answers a request, whatever happens.
@@ -89,9 +91,15 @@ impl Worker {
         }
         let exchange = self.log.begin(|| record(&parts)).map(Box::new);
         let mut asked = Asked { parts: &parts, client: &client, deadlines: &deadlines, exchange };
-        let answered = contained(self.try_handle(&mut asked, incoming, on_upgrade)).await;
+        let snapshot = self.live.load();
+        let checked = head::check(&parts, &client);
+        let answered = match &checked {
+            Ok(checked) => contained(self.try_handle(&mut asked, &snapshot, checked, incoming, on_upgrade)).await,
+            Err(refusal) => Err(Failure::Refused(*refusal)),
+        };
         answered.unwrap_or_else(|failure| {
-            let answer = failure.answer(&parts, &client, &self.live.load());
+            let host = checked.as_ref().ok().map(|checked| &checked.host);
+            let answer = failure.answer(&parts, host, &client, &snapshot);
             asked.record(|record| {
                 record.cause = Some(failure.cause().word());
                 record.kind = Kind::Answered;
@@ -107,18 +115,18 @@ impl Worker {
     async fn try_handle(
         &self,
         asked: &mut Asked<'_>,
+        snapshot: &Snapshot,
+        checked: &Checked,
         incoming: Incoming,
         on_upgrade: Option<OnUpgrade>,
     ) -> Result<Response<Download>, Failure> {
         let parts = asked.parts;
-        let checked = head::check(parts, asked.client)?;
         let fields = HeaderFields(&parts.headers);
-        let head = plain(parts, &checked, &fields);
-        let snapshot = self.live.load();
+        let head = plain(parts, checked, &fields);
         if !snapshot.table.knows(&checked.host) {
             return Err(Failure::UnknownHost);
         }
-        if head::has_been_here(&parts.headers, &checked, &self.name) {
+        if head::has_been_here(&parts.headers, checked, &self.name) {
             return Err(Failure::Loop);
         }
         let hit = snapshot.table.find(&head).ok_or(Failure::NoRoute)?;
@@ -134,7 +142,7 @@ impl Worker {
                 if hops == Hops::None {
                     return Ok(asked.answer(last_hop(parts), "max-forwards"));
                 }
-                let outgoing = self.outgoing(asked, &checked, &edits, hops);
+                let outgoing = self.outgoing(asked, checked, &edits, hops);
                 self.send(asked, route, forward, &outgoing, incoming, on_upgrade).await?
             }
             Action::Redirect(redirect) => asked.answer(Answer::redirect(redirect.status, &redirect.to), "redirect"),
@@ -214,7 +222,12 @@ impl Asked<'_> {
     }
 
     fn download(&mut self, source: Source) -> Download {
-        Download::new(source, Arc::clone(self.deadlines), self.exchange.take())
+        let mut download = Download::new(source, Arc::clone(self.deadlines), self.exchange.take());
+        if self.parts.method == Method::HEAD {
+            // Nobody will read it.
+            download.end();
+        }
+        download
     }
 }
 
@@ -267,7 +280,7 @@ async fn written(respond: &Respond) -> Result<Answer, (std::path::PathBuf, std::
 /// The answer to a TRACE or OPTIONS that may not go further (RFC 9110 §7.6.2). TRACE would have to reflect the
 /// request, credentials and all: it is refused instead.
 fn last_hop(parts: &request::Parts) -> Answer {
-    let status = if parts.method == http::Method::TRACE { 405 } else { 204 };
+    let status = if parts.method == Method::TRACE { 405 } else { 204 };
     Answer::empty(status).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned())
 }
 

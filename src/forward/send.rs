@@ -15,7 +15,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body, Incoming},
@@ -28,11 +29,15 @@ use super::{
     body::{Download, Gate, Source, Upload},
     failure::{Failure, Reason},
     head::{self, BadAnswer, Outgoing},
+    upgrade::Asking,
 };
 use crate::{
     listen::deadlines::{BODY, Deadlines, Limit},
     live::{Forward, Route},
-    upstream::{Endpoint, pool::Lease},
+    upstream::{
+        Endpoint, InFlight,
+        pool::{DialError, Lease},
+    },
 };
 
 /// The largest body that is kept so that it could be sent twice, in bytes.
@@ -65,58 +70,95 @@ impl Worker {
         incoming: Incoming,
         on_upgrade: Option<OnUpgrade>,
     ) -> Result<Response<Download>, Failure> {
-        let upstream = &forward.upstream;
-        let ill = || Failure::Unhealthy { route: Arc::clone(&route.name), targets: route.words.target.clone() };
-        let mut endpoint = upstream.pick().ok_or_else(ill)?;
-        let failed = |endpoint: &Endpoint, reason| Failure::Program {
-            route: Arc::clone(&route.name),
-            target: endpoint.address().to_string(),
-            origin: route.origin.location(),
-            reason,
-        };
-        let mut uploads = Uploads::new(asked, forward, incoming).await.map_err(|reason| failed(endpoint, reason))?;
+        let mut way = Way::new(route, forward)?;
+        let limit = forward.connect_timeout;
         if let (Some(protocol), Some(on_upgrade)) = (outgoing.upgrade, on_upgrade) {
-            asked.record(|record| record.target = endpoint.address().to_string());
-            let opened = Box::pin(self.open(asked, forward, endpoint, outgoing, protocol, on_upgrade)).await;
-            return opened.map_err(|reason| failed(endpoint, reason));
+            let dial = async |endpoint: &Endpoint| self.pools.dial_for_upgrade(endpoint, limit).await;
+            let sender = Box::pin(way.dial(asked, dial)).await?;
+            let in_flight = way.endpoint.begin();
+            let asking = Asking { sender, protocol, on_upgrade, in_flight, limit: forward.timeout };
+            return Box::pin(asking.open(asked, outgoing)).await.map_err(|reason| way.failed(reason));
         }
-        let mut tries_left = forward.retries;
-        let mut lease = self.pools.kept(endpoint.id());
+        let mut uploads = Uploads::new(asked, forward, incoming).await.map_err(|reason| way.failed(reason))?;
+        let mut kept = self.pools.kept(way.endpoint.id());
         let mut unsent: Option<Box<Request<Upload>>> = None;
         loop {
-            asked.record(|record| record.target = endpoint.address().to_string());
-            let connected = match lease.take() {
-                Some(lease) => Ok(lease),
-                None => Box::pin(self.pools.dial(endpoint, forward.connect_timeout)).await,
-            };
-            let lease_in_use = match connected {
-                Ok(lease) => lease,
-                // Nothing was sent: another endpoint may do.
-                Err(_) if tries_left > 0 && upstream.endpoints().nth(1).is_some() => {
-                    tries_left -= 1;
-                    endpoint = upstream.pick().ok_or_else(ill)?;
-                    continue;
+            let lease = match kept.take() {
+                Some(lease) => lease,
+                None => {
+                    let dial = async |endpoint: &Endpoint| self.pools.dial(endpoint, limit).await;
+                    Box::pin(way.dial(asked, dial)).await?
                 }
-                Err(error) => return Err(failed(endpoint, error.into())),
             };
-            let reused = lease_in_use.is_reused();
+            asked.record(|record| record.target = way.endpoint.address().to_string());
+            let reused = lease.is_reused();
             let request = match unsent.take() {
                 Some(request) => *request,
                 None => request(asked, outgoing, uploads.next()),
             };
-            let in_flight = upstream.counts_requests().then(|| endpoint.begin());
-            match exchange(lease_in_use, request, asked.deadlines, forward.timeout, &mut uploads).await {
+            let in_flight = forward.upstream.counts_requests().then(|| way.endpoint.begin());
+            match exchange(lease, request, asked.deadlines, forward.timeout, &mut uploads).await {
                 Ok((response, lease)) => {
                     let lease = uploads.is_sent().then_some(lease);
-                    return pass_on(asked, response, lease, in_flight).map_err(|reason| failed(endpoint, reason));
+                    return pass_on(asked, response, lease, in_flight).map_err(|reason| way.failed(reason));
                 }
                 // An old connection had just closed: taking a new one is no repetition.
-                Err(Broken { again: Again::Unsent(request), .. }) if reused || tries_left > 0 => unsent = Some(request),
+                Err(Broken { again: Again::Unsent(request), .. }) if reused || way.tries_left > 0 => {
+                    unsent = Some(request);
+                }
                 Err(Broken { again: Again::IfIdempotent, .. })
-                    if tries_left > 0 && is_idempotent(&asked.parts.method) && uploads.can_repeat() => {}
-                Err(broken) => return Err(failed(endpoint, broken.reason)),
+                    if way.tries_left > 0 && asked.parts.method.is_idempotent() && uploads.can_repeat() => {}
+                Err(broken) => return Err(way.failed(broken.reason)),
             }
-            tries_left = tries_left.saturating_sub(1);
+            way.tries_left = way.tries_left.saturating_sub(1);
+        }
+    }
+}
+
+/// The endpoint that a request is on its way to, and how often it may still turn round.
+struct Way<'r> {
+    route: &'r Route,
+    forward: &'r Forward,
+    endpoint: &'r Arc<Endpoint>,
+    tries_left: u8,
+}
+
+impl<'r> Way<'r> {
+    fn new(route: &'r Route, forward: &'r Forward) -> Result<Self, Failure> {
+        let endpoint = Self::pick(route, forward)?;
+        Ok(Self { route, forward, endpoint, tries_left: forward.retries })
+    }
+
+    fn pick(route: &'r Route, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
+        let ill = || Failure::Unhealthy { route: Arc::clone(&route.name), targets: route.words.target.clone() };
+        forward.upstream.pick().ok_or_else(ill)
+    }
+
+    /// Dials the endpoint; where it does not answer another one may do, as nothing was sent.
+    async fn dial<T>(
+        &mut self,
+        asked: &mut Asked<'_>,
+        dial: impl AsyncFn(&Endpoint) -> Result<T, DialError>,
+    ) -> Result<T, Failure> {
+        loop {
+            asked.record(|record| record.target = self.endpoint.address().to_string());
+            match dial(self.endpoint).await {
+                Ok(connection) => return Ok(connection),
+                Err(_) if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() => {
+                    self.tries_left -= 1;
+                    self.endpoint = Self::pick(self.route, self.forward)?;
+                }
+                Err(error) => return Err(self.failed(error.into())),
+            }
+        }
+    }
+
+    fn failed(&self, reason: Reason) -> Failure {
+        Failure::Program {
+            route: Arc::clone(&self.route.name),
+            target: self.endpoint.address().to_string(),
+            origin: self.route.origin.location(),
+            reason,
         }
     }
 }
@@ -155,10 +197,12 @@ async fn exchange(
         .await
     };
     deadlines.disarm(Limit::Answer);
-    uploads.shut_the_gate();
     match answered {
         None => Err(Broken { reason: Reason::Timeout(limit), again: Again::Never }),
-        Some(Ok(response)) => Ok((response, lease)),
+        Some(Ok(response)) => {
+            uploads.shut_the_gate();
+            Ok((response, lease))
+        }
         Some(Err(mut error)) => {
             let again = match error.take_message() {
                 Some(request) => Again::Unsent(Box::new(request)),
@@ -182,7 +226,12 @@ fn is_reset(error: &hyper::Error) -> bool {
 }
 
 pub(super) fn reason(error: &hyper::Error) -> Reason {
-    if is_a_close(error) { Reason::Closed } else { Reason::Invalid(format!("its answer is not valid: {error}")) }
+    match error {
+        // What hyper calls the user's is the body that we gave it, and so the client's.
+        error if error.is_user() => Reason::Upload,
+        error if is_a_close(error) => Reason::Closed,
+        error => Reason::Invalid(format!("its answer is not valid: {error}")),
+    }
 }
 
 /// The answer for the client.
@@ -190,7 +239,7 @@ fn pass_on(
     asked: &mut Asked<'_>,
     response: Response<Incoming>,
     mut lease: Option<Lease<Upload>>,
-    in_flight: Option<crate::upstream::InFlight>,
+    in_flight: Option<InFlight>,
 ) -> Result<Response<Download>, Reason> {
     let (mut parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -213,9 +262,19 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     timeout.parse().ok().map(Duration::from_secs)
 }
 
-/// RFC 9110 §9.2.2
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent()
+/// All of a small body, each piece in time.
+async fn whole(mut incoming: Incoming, deadlines: &Deadlines) -> Result<Bytes, Reason> {
+    let mut bytes = BytesMut::new();
+    deadlines.arm(Limit::Body, BODY);
+    while let Some(frame) = incoming.frame().await {
+        deadlines.arm(Limit::Body, BODY);
+        if let Some(piece) = frame.map_err(|_| Reason::Upload)?.data_ref() {
+            bytes.extend_from_slice(piece);
+        }
+    }
+    deadlines.disarm(Limit::Body);
+    deadlines.all_read();
+    Ok(bytes.freeze())
 }
 
 /// The body of a request, which may be wanted more than once, and only after the program said so.
@@ -230,7 +289,7 @@ struct Uploads<'a> {
 
 enum Kind {
     Empty,
-    Whole(bytes::Bytes),
+    Whole(Bytes),
     Once(Option<Incoming>),
 }
 
@@ -254,13 +313,8 @@ impl<'a> Uploads<'a> {
             .get(header::EXPECT)
             .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let is_small = incoming.size_hint().exact().is_some_and(|size| size <= REPLAYABLE);
-        if is_small && is_idempotent(&parts.method) && !expects {
-            // One limit for all of it, as it is small.
-            asked.deadlines.arm(Limit::Body, BODY);
-            let whole = Box::pin(incoming.collect()).await.map_err(|_| Reason::Closed)?.to_bytes();
-            asked.deadlines.disarm(Limit::Body);
-            asked.deadlines.all_read();
-            uploads.kind = Kind::Whole(whole);
+        if is_small && parts.method.is_idempotent() && !expects {
+            uploads.kind = Kind::Whole(Box::pin(whole(incoming, asked.deadlines)).await?);
             return Ok(uploads);
         }
         if expects {

@@ -3,58 +3,54 @@
 //! The bytes of the tunnel exist only once the program has agreed with a 101: until then there is nothing to carry
 //! them, so what a client sends behind its request cannot reach the program early.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::SendRequest,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    Asked, Worker,
+    Asked,
     body::{Download, Source, Upload},
     failure::Reason,
-    head::{self, BadAnswer, Outgoing},
+    head::{self, BadAnswer, Client, Outgoing},
     send::{reason, request},
 };
 use crate::{
     listen::{conn::Socket, deadlines::Limit},
-    live::Forward,
     observe::{Ending, Exchange, Kind},
     tunnel::{self, Side},
-    upstream::{Endpoint, connect::Stream},
+    upstream::{InFlight, connect::Stream},
 };
 
 /// How long a tunnel may be silent (Envoy's TCP proxy: 1 h).
 const IDLE: Duration = Duration::from_secs(3600);
 
-impl Worker {
-    /// Asks the program for the new protocol. If it agrees the connection becomes a tunnel; if not, its answer is
-    /// passed on like any other.
+/// A request for another protocol, on a connection of its own.
+pub(super) struct Asking<'a> {
+    pub(super) sender: SendRequest<Upload>,
+    pub(super) protocol: &'a HeaderValue,
+    pub(super) on_upgrade: OnUpgrade,
+    /// Counts the tunnel at its endpoint while it lasts.
+    pub(super) in_flight: InFlight,
+    /// Until the answer begins.
+    pub(super) limit: Duration,
+}
+
+impl Asking<'_> {
+    /// Asks the program. If it agrees the connection becomes a tunnel; if not, its answer is passed on like any other.
     pub(super) async fn open(
-        &self,
+        mut self,
         asked: &mut Asked<'_>,
-        forward: &Forward,
-        endpoint: &Endpoint,
         outgoing: &Outgoing<'_>,
-        protocol: &HeaderValue,
-        from_client: OnUpgrade,
     ) -> Result<Response<Download>, Reason> {
-        let mut sender = self.pools.dial_for_upgrade(endpoint, forward.connect_timeout).await?;
-        asked.deadlines.arm(Limit::Answer, forward.timeout);
-        let mut response = {
-            let mut sending = pin!(sender.send_request(request(asked, outgoing, Upload::Empty)));
-            poll_fn(|cx| match sending.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| reason(&error))),
-                Poll::Pending if asked.deadlines.is_over(Limit::Answer) => {
-                    Poll::Ready(Err(Reason::Timeout(forward.timeout)))
-                }
-                Poll::Pending => Poll::Pending,
-            })
-            .await?
-        };
-        asked.deadlines.disarm(Limit::Answer);
+        let mut response = self.ask(asked, outgoing).await?;
         let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if agreed && !is_agreed(protocol, response.headers()) {
+        if agreed && !is_agreed(self.protocol, response.headers()) {
             return Err(BadAnswer::Upgrade.into());
         }
         let from_program = agreed.then(|| hyper::upgrade::on(&mut response));
@@ -63,12 +59,26 @@ impl Worker {
         parts.version = Version::default();
         asked.record(|record| record.status = parts.status.as_u16());
         let Some(from_program) = from_program else {
-            let source = Source::Program { incoming, lease: None, in_flight: None };
+            let source = Source::Program { incoming, lease: None, in_flight: Some(self.in_flight) };
             return Ok(Response::from_parts(parts, asked.download(source)));
         };
-        let exchange = asked.exchange.take();
-        tokio::task::spawn_local(carry(from_client, from_program, exchange));
+        let tunnel =
+            Tunnel { exchange: asked.exchange.take(), _in_flight: self.in_flight, _client: Rc::clone(asked.client) };
+        tokio::task::spawn_local(tunnel.carry(self.on_upgrade, from_program));
         Ok(Response::from_parts(parts, asked.download(Source::Empty)))
+    }
+
+    async fn ask(&mut self, asked: &Asked<'_>, outgoing: &Outgoing<'_>) -> Result<Response<Incoming>, Reason> {
+        asked.deadlines.arm(Limit::Answer, self.limit);
+        let mut sending = pin!(self.sender.send_request(request(asked, outgoing, Upload::Empty)));
+        let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map_err(|error| reason(&error))),
+            Poll::Pending if asked.deadlines.is_over(Limit::Answer) => Poll::Ready(Err(Reason::Timeout(self.limit))),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        asked.deadlines.disarm(Limit::Answer);
+        answered
     }
 }
 
@@ -79,19 +89,28 @@ fn is_agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
     asked.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case(chosen))
 }
 
-/// Carries bytes once both connections have left HTTP. Ends by itself when either side does.
-async fn carry(from_client: OnUpgrade, from_program: OnUpgrade, mut exchange: Option<Box<Exchange>>) {
-    let (Ok(client), Ok(program)) = (from_client.await, from_program.await) else { return };
-    let (Some(client), Some(program)) = (client_side(client), program_side(program)) else { return };
-    if let Some(exchange) = &exchange {
-        exchange.write_now(Kind::Opened);
-    }
-    let (counts, end) = tunnel::run(client, program, IDLE).await;
-    if let Some(exchange) = &mut exchange {
-        let record = exchange.record();
-        record.kind = Kind::Tunnel;
-        (record.sent, record.received) = (counts.sent, counts.received);
-        record.ending = if matches!(end, tunnel::End::Failed(_)) { Ending::Cut } else { Ending::Whole };
+/// What lives for as long as the tunnel does: its record, and its place in the counts of endpoint and connections.
+struct Tunnel {
+    exchange: Option<Box<Exchange>>,
+    _in_flight: InFlight,
+    _client: Rc<Client>,
+}
+
+impl Tunnel {
+    /// Carries bytes once both connections have left HTTP. Ends by itself when either side does.
+    async fn carry(mut self, from_client: OnUpgrade, from_program: OnUpgrade) {
+        let (Ok(client), Ok(program)) = (from_client.await, from_program.await) else { return };
+        let (Some(client), Some(program)) = (client_side(client), program_side(program)) else { return };
+        if let Some(exchange) = &self.exchange {
+            exchange.write_now(Kind::Opened);
+        }
+        let (counts, end) = tunnel::run(client, program, IDLE).await;
+        if let Some(exchange) = &mut self.exchange {
+            let record = exchange.record();
+            record.kind = Kind::Tunnel;
+            (record.sent, record.received) = (counts.sent, counts.received);
+            record.ending = if matches!(end, tunnel::End::Failed(_)) { Ending::Cut } else { Ending::Whole };
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub const MAX_HEAD: usize = 64 * 1024;
 /// The most fields of a head; 431 above it (HAProxy 101, Envoy 100).
 pub const MAX_FIELDS: usize = 100;
 
-/// The largest piece of a request body read at once, in bytes: what the product promises to hold of any body.
+/// The largest piece of a request body read at once, in bytes: larger ones save little and cost memory.
 const READ: usize = 64 * 1024;
 
 /// What is read and thrown away behind an answer whose request was not wanted to its end, so that the close does
@@ -124,7 +124,7 @@ impl Socket {
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.deadlines.keep_armed(Limit::Write, WRITE),
-            Poll::Ready(_) => self.deadlines.disarm(Limit::Write),
+            Poll::Ready(_) => self.deadlines.bytes_went(),
         }
     }
 }

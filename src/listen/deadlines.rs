@@ -79,6 +79,13 @@ impl Deadlines {
         }
     }
 
+    /// Waits anew, if it waits at all.
+    pub fn extend(&self, limit: Limit, time: Duration) {
+        if self.due[limit as usize].load(Relaxed) != 0 {
+            self.arm(limit, time);
+        }
+    }
+
     /// Waits no more.
     pub fn disarm(&self, limit: Limit) {
         self.due[limit as usize].store(0, Relaxed);
@@ -104,11 +111,25 @@ impl Deadlines {
         self.arm(Limit::Head, KEEP_ALIVE);
     }
 
-    /// Bytes came in. Between exchanges the first of them begin a head, which has less time than the wait for it.
+    /// Bytes came in. Between exchanges the first of them begin a head, which has less time than the wait for it; but
+    /// behind an answer that came early they are the rest of a body, and as long as it moves there is time.
     pub(super) fn bytes_came(&self) {
-        if !self.in_exchange.load(Relaxed) {
+        if self.in_exchange.load(Relaxed) {
+            return;
+        }
+        if self.unread.load(Relaxed) {
+            self.arm(Limit::Head, KEEP_ALIVE);
+        } else {
             let head = self.now.load(Relaxed).saturating_add((HEAD.as_millis() / TICK.as_millis()) as u32 + 1);
             self.due[Limit::Head as usize].fetch_min(head, Relaxed);
+        }
+    }
+
+    /// The client took bytes. What is left of an answer after its exchange may take as long as it moves.
+    pub(super) fn bytes_went(&self) {
+        self.disarm(Limit::Write);
+        if !self.in_exchange.load(Relaxed) {
+            self.extend(Limit::Head, KEEP_ALIVE);
         }
     }
 
@@ -270,6 +291,37 @@ mod tests {
         place.deadlines().bytes_came();
         swept(&sweep, 1);
         assert_eq!(place.deadlines().ends_connection(), Some(Limit::Head));
+    }
+
+    #[test]
+    fn the_rest_of_a_body_behind_an_early_answer_has_time_while_it_moves() {
+        let sweep = Rc::new(Sweep::default());
+        let place = sweep.enter();
+        let head = (HEAD.as_millis() / TICK.as_millis()) as u32;
+        place.deadlines().exchange_begins();
+        place.deadlines().leave_unread();
+        place.deadlines().exchange_ends();
+        for _ in 0..20 {
+            place.deadlines().bytes_came();
+            swept(&sweep, head);
+            assert_eq!(place.deadlines().ends_connection(), None);
+        }
+        swept(&sweep, (KEEP_ALIVE.as_millis() / TICK.as_millis()) as u32);
+        assert_eq!(place.deadlines().ends_connection(), Some(Limit::Head));
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_has_time_while_it_moves() {
+        let sweep = Rc::new(Sweep::default());
+        let place = sweep.enter();
+        place.deadlines().exchange_begins();
+        place.deadlines().exchange_ends();
+        let almost = (KEEP_ALIVE.as_millis() / TICK.as_millis()) as u32;
+        for _ in 0..3 {
+            swept(&sweep, almost);
+            assert_eq!(place.deadlines().ends_connection(), None);
+            place.deadlines().bytes_went();
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Table {
 
     fn named_levels<'t>(&'t self, host: &'t Host) -> impl Iterator<Item = &'t Level> {
         let name = host.name();
-        let wildcards = if self.wildcard.is_empty() { "" } else { name };
+        let wildcards = if self.wildcard.is_empty() || name == OWN_HOST { "" } else { name };
         // A leading dot has no label in front of it; the parser of hosts refuses it.
         let suffixes = memchr::memchr_iter(b'.', wildcards.as_bytes()).map(|dot| &name[dot + 1..]);
         let exact = if self.exact.is_empty() { None } else { self.exact.get(name) };

@@ -108,14 +108,17 @@ impl Rank {
     }
 }
 
-/// Whether a host condition holds. The proxy's own host belongs to no route, so "any local host" leaves it out.
+/// Whether a host condition holds. The proxy's own host belongs to no route, whatever its pattern.
 pub fn host_matches(condition: &HostMatch, host: &Host) -> bool {
+    if host.name() == OWN_HOST {
+        return false;
+    }
     match condition {
         HostMatch::Exact(name) => host.name() == name,
         HostMatch::Wildcard(suffix) => {
             host.name().strip_suffix(suffix.as_str()).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
         }
-        HostMatch::AnyLocal => host.is_local() && host.name() != OWN_HOST,
+        HostMatch::AnyLocal => host.is_local(),
     }
 }
 

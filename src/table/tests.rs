@@ -107,6 +107,7 @@ fn a_path_alone_matches_local_hosts_only() {
     assert_eq!(find(&routes, "shop.test", "/"), None);
     assert_eq!(find(&routes, "evil.test", "/"), None);
     assert_eq!(find(&routes, OWN_HOST, "/"), None);
+    assert_eq!(find(&[route(&["*.localhost"], prefix("/"))], OWN_HOST, "/"), None);
 }
 
 #[test]
@@ -187,7 +188,9 @@ fn reference(routes: &[Route], head: &RequestHead<'_>) -> Option<usize> {
         for host in &m.hosts {
             let (host_holds, host_rank) = match host {
                 HostMatch::Exact(exact) => (name == exact, (0, usize::MAX - exact.len())),
-                HostMatch::Wildcard(suffix) => (name.ends_with(&format!(".{suffix}")), (1, usize::MAX - suffix.len())),
+                HostMatch::Wildcard(suffix) => {
+                    (name.ends_with(&format!(".{suffix}")) && name != OWN_HOST, (1, usize::MAX - suffix.len()))
+                }
                 HostMatch::AnyLocal => (head.host.is_local() && name != OWN_HOST, (2, 0)),
             };
             let (path_holds, path_rank) = match &m.path {
@@ -229,6 +232,7 @@ fn any_host() -> impl Strategy<Value = &'static str> {
         "b.a.test",
         "127.0.0.1",
         "evil.test",
+        OWN_HOST,
     ])
 }
 

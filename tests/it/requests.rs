@@ -527,3 +527,24 @@ async fn s22_fields_keep_order_number_and_bytes() {
     let added = proxy.added("localhost");
     assert_eq!(request.head.text, format!("{}{added}\r\n", expected.strip_suffix("\r\n").unwrap()));
 }
+
+#[tokio::test]
+async fn a_refusal_names_the_host_that_was_routed_by() {
+    let (mut client, _program, _proxy) = through("").await;
+    let response =
+        client.ask("GET http://nowhere.test/x HTTP/1.1\r\nhost: localhost\r\nuser-agent: curl/8\r\n\r\n").await;
+    assert_eq!(response.error(), (421, "unknown-host"));
+    assert!(response.text().contains("host nowhere.test is neither local"), "{}", response.text());
+}
+
+#[tokio::test]
+async fn a_broken_upload_is_the_clients_fault() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    client.send("ZZ\r\n").await;
+    let response = client.response().await;
+    assert_eq!(response.error(), (400, "bad-request"));
+    assert_eq!(client.end().await, End::Closed);
+}

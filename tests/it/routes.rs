@@ -565,3 +565,21 @@ async fn a_client_may_close_at_any_time_between_requests() {
     assert_eq!(client.response().await.field("connection"), Some("close"));
     assert_eq!(client.end().await, End::Closed);
 }
+
+#[tokio::test]
+async fn a_route_that_leaves_the_table_takes_its_health_check_along() {
+    let asked = program();
+    let keys = "health = { path = \"/healthz\", interval = \"20ms\", timeout = \"5s\" }";
+    let proxy = proxy(&format!("[routes.app]\npath = \"/\"\nto = {}\n{keys}", asked.port()));
+    check(&asked, "200 Well").await;
+    proxy.swap("[routes]\napp = { path = \"/\", respond = { status = 204 } }");
+    // Fifty times its interval without a question: nobody asks any more.
+    let silence = std::time::Duration::from_secs(1);
+    let checks_end = async {
+        while let Ok(mut connection) = tokio::time::timeout(silence, asked.connection()).await {
+            // The last one may be under way, and its asker gone.
+            let _ = connection.try_send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    };
+    within("the end of the health check", checks_end).await;
+}

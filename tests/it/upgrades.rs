@@ -1,6 +1,6 @@
 //! Connections that leave HTTP: what asks for it, what agrees to it, and that every byte arrives behind it.
 
-use crate::harness::{End, Framing, GET, OK, Proxy, Wire, get, proxy, through};
+use crate::harness::{End, Framing, GET, OK, Proxy, Wire, get, program, proxy, through};
 
 /// What a browser sends to open a WebSocket.
 const FIELDS: [&str; 6] = [
@@ -309,4 +309,34 @@ async fn a_tunnel_outlives_a_reload_even_if_its_route_is_gone() {
     assert_eq!(program.until(" ").await, "still ");
     program.send("here").await;
     assert_eq!(client.until("here").await, "here");
+}
+
+#[tokio::test]
+async fn s63_http2_by_upgrade_is_ignored_so_that_no_stream_passes_the_routes() {
+    for upgrade in ["h2c", "H2C", "websocket, h2c", "h2"] {
+        let (mut client, program, _proxy) = through("").await;
+        let fields =
+            ["Connection: Upgrade, HTTP2-Settings", &format!("Upgrade: {upgrade}"), "HTTP2-Settings: AAMAAABk"];
+        client.send(get("/", &fields)).await;
+        let mut connection = program.connection().await;
+        let request = connection.request().await;
+        let seen = (request.field("upgrade"), request.field("connection"), request.field("http2-settings"));
+        assert_eq!(seen, (None, None, None), "{upgrade}");
+        connection.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok", "{upgrade}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_to_the_target_that_answers() {
+    let (gone, there) = (program().port(), program());
+    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = [{gone}, {}] }}", there.port()));
+    for _ in 0..2 {
+        let mut client = proxy.connect().await;
+        client.send(get("/hmr", &FIELDS)).await;
+        let mut connection = there.connection().await;
+        connection.head().await;
+        connection.send(SWITCH).await;
+        assert_eq!(client.head().await.status(), Ok(101));
+    }
 }

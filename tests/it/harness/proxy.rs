@@ -64,8 +64,7 @@ impl Proxy {
 
 /// A checked table.
 fn config(table: &str) -> Config {
-    let loaded = load::from_str("table", table);
-    let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
-    config.listen = Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
-    config
+    let listen = Listen { required: vec![([127, 0, 0, 1], 0).into()], optional: Vec::new(), origin: None };
+    let loaded = load::from_str("table", table, Some(&listen));
+    loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
 }
