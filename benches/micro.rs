@@ -27,7 +27,7 @@ fn table(count: usize) -> Table {
         let place = if n % 2 == 0 { format!("path = \"/s{n}/v1\"") } else { format!("host = \"s{n}.localhost\"") };
         writeln!(text, "r{n} = {{ {place}, to = {} }}", 50_001 + n % 10_000).expect("a string takes everything");
     }
-    let config = load::from_str("bench", &text).config.expect("a good table");
+    let config = load::from_str("bench", &text, None).config.expect("a good table");
     Table::compile(&config.routes).expect("a table")
 }
 

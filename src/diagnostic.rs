@@ -4,7 +4,12 @@
 //! dashboard render the same value, so no message exists in three wordings. Nothing is printed here:
 //! [`render`] returns a string and `cli` decides where it goes.
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Patch as Suggestion, Renderer, Snippet};
 use serde_json::{Value, json};
@@ -246,6 +251,30 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// What the system says of an error, as the end of a message: without the number that Rust adds, which tells people
+/// nothing.
+pub fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).trim_end_matches('.');
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// `path` as a person writes it, with `~` for the home folder.
+pub fn shown(path: &Path) -> String {
+    with_tilde(path, std::env::home_dir().as_deref())
+}
+
+/// A home that is the root, as some containers have it, would put a `~` in front of everything.
+fn with_tilde(path: &Path, home: Option<&Path>) -> String {
+    let home = home.filter(|home| home.parent().is_some());
+    match home.and_then(|home| path.strip_prefix(home).ok()) {
+        Some(rest) if rest.as_os_str().is_empty() => "~".into(),
+        Some(rest) => Path::new("~").join(rest).display().to_string(),
+        None => path.display().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,5 +304,35 @@ mod tests {
     #[test]
     fn control_bytes_reach_no_terminal() {
         assert_eq!(printable("a\u{1b}[31m"), "a\\u{1b}[31m");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn words_of_the_system_come_without_its_number() {
+        let error = io::Error::from(rustix::io::Errno::MFILE);
+        assert!(error.to_string().contains("os error"), "{error}");
+        assert_eq!(without_number(&error), "too many open files");
+    }
+
+    #[test]
+    fn words_of_our_own_stay_but_for_the_capital_and_the_full_stop() {
+        assert_eq!(without_number(&io::Error::other("The pipe of NASA is closed.")), "the pipe of NASA is closed");
+        assert_eq!(without_number(&io::Error::other("")), "");
+    }
+
+    #[test]
+    fn only_what_lies_beneath_home_is_shortened() {
+        let home = Some(Path::new("/home/ada"));
+        assert_eq!(with_tilde(Path::new("/home/ada"), home), "~");
+        assert_eq!(with_tilde(Path::new("/home/ada/shop"), home), "~/shop");
+        assert_eq!(with_tilde(Path::new("/home/adam/x"), home), "/home/adam/x");
+        assert_eq!(with_tilde(Path::new("/srv"), None), "/srv");
+    }
+
+    #[test]
+    fn a_home_that_is_the_root_or_nothing_shortens_nothing() {
+        for home in ["/", ""] {
+            assert_eq!(with_tilde(Path::new("/srv"), Some(Path::new(home))), "/srv", "{home}");
+        }
     }
 }

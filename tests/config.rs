@@ -4,15 +4,31 @@
 
 use std::{fs, path::Path};
 
+use http::uri::PathAndQuery;
 use portolan::{
     config::{
         Action, Address, HostMatch, Listen, PathMatch,
-        load::{Loaded, files, find, from_str, inline, load, parse_listen},
+        load::{self, Loaded, files, find, parse_listen},
     },
     diagnostic::render,
 };
 
 const FOLDER: &str = "tests/config";
+
+/// A file, where nothing was typed about where to listen.
+fn read(path: &Path) -> Loaded {
+    load::load(path, None)
+}
+
+/// A text, where nothing was typed about where to listen.
+fn from_str(name: &str, text: &str) -> Loaded {
+    load::from_str(name, text, None)
+}
+
+/// Routes that were typed, and nothing about where to listen.
+fn inline(words: &[String]) -> Loaded {
+    load::inline(words, None)
+}
 
 /// Compares with the text at `path`, or writes it.
 fn golden(path: &Path, said: &str) -> Result<(), String> {
@@ -35,7 +51,7 @@ fn every_bad_file_is_told_of_in_the_words_beside_it() {
     let files: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     assert!(files.len() >= 30, "only {} files", files.len());
     let failures: Vec<_> =
-        files.iter().filter_map(|path| golden(&path.with_extension("txt"), &said(&load(path))).err()).collect();
+        files.iter().filter_map(|path| golden(&path.with_extension("txt"), &said(&read(path))).err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -66,19 +82,144 @@ fn bad_words_of_a_command_line_are_told_of_like_a_file() {
 }
 
 #[test]
+fn a_typed_address_is_the_one_that_no_route_may_lead_to() {
+    let listen = parse_listen("127.0.0.1:48999", "--listen").expect("an address");
+    let typed = |word: &str| load::inline(&[word.to_owned()], Some(&listen));
+    let text = |port: u16| format!("listen = 8080\n[routes]\nweb = {{ path = \"/\", to = {port} }}\n");
+    let written = |port| load::from_str("portolan.toml", &text(port), Some(&listen));
+
+    for fine in [typed("/=62893"), written(8080), written(62893)] {
+        assert_eq!(fine.diagnostics, []);
+        assert_eq!(fine.config.expect("a config").listen, listen);
+    }
+    let wanted = "\
+error[own-address]: route `root` leads to portolan itself (:48999)
+ --> <command line>:1:3
+  |
+1 | /=48999
+  |   ^^^^^ portolan listens there
+  |
+ ::: --listen:1:1
+  |
+1 | 127.0.0.1:48999
+  | --------------- listens here
+  |
+  = help: write the port that the program behind this route listens on
+";
+    assert_eq!(said(&typed("/=48999")), wanted);
+    assert_eq!(written(48999).diagnostics[0].code, "own-address");
+}
+
+#[test]
+fn a_typed_address_mends_no_file() {
+    let listen = parse_listen("127.0.0.1:48999", "--listen").expect("an address");
+    let loaded = load::from_str("portolan.toml", "listen = \"0.0.0.0:80\"", Some(&listen));
+    assert!(said(&loaded).starts_with("error[exposed]: 0.0.0.0:80"), "{}", said(&loaded));
+}
+
+#[test]
+fn a_typed_address_goes_over_the_file_and_the_local_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portolan.toml");
+    fs::write(&path, "listen = 8080\n[routes]\nweb = 62893").expect("write");
+    fs::write(folder.path().join("portolan.local.toml"), "listen = 62893").expect("write");
+    assert_eq!(read(&path).diagnostics[0].code, "own-address");
+    let listen = Listen::localhost(0);
+    let config = load::load(&path, Some(&listen)).config.expect("a config");
+    assert_eq!(config.listen, listen);
+}
+
+/// Every key whose value goes into a request line or answers one, each with this text.
+fn path_keys(text: &str) -> Vec<String> {
+    let text = toml::Value::from(text).to_string();
+    [
+        "path = {}, to = 1",
+        "path_exact = {}, to = 1",
+        "path = \"/\", to = 1, rewrite = { path = {} }",
+        "path = \"/\", to = 1, rewrite = { prefix = {} }",
+        "path = \"/\", to = 1, health = { path = {} }",
+    ]
+    .map(|keys| format!("[routes]\na = {{ {} }}", keys.replace("{}", &text)))
+    .into()
+}
+
+#[test]
+fn a_path_holds_exactly_the_characters_that_a_request_line_takes() {
+    for c in (0..=127_u8).map(char::from) {
+        let text = format!("/a{c}b");
+        let path = PathAndQuery::try_from(&text);
+        let wanted = path.is_ok_and(|path| path.path() == text && path.query().is_none());
+        for table in path_keys(&text) {
+            assert_eq!(from_str("a", &table).config.is_some(), wanted, "{table}");
+        }
+    }
+}
+
+#[test]
+fn the_mended_path_of_a_problem_is_fine() {
+    for (text, mended) in [("/a<b c>", "/a%3Cb%20c%3E"), ("/`é\u{7f}", "/%60%C3%A9%7F")] {
+        for table in path_keys(text) {
+            let loaded = from_str("a", &table);
+            let [problem] = &loaded.diagnostics[..] else { panic!("{}", render(&loaded.diagnostics, false)) };
+            let patch = problem.patch.as_ref().expect("a patch");
+            assert_eq!(patch.with, format!("\"{mended}\""));
+        }
+        for table in path_keys(mended) {
+            assert!(from_str("a", &table).config.is_some(), "{table}");
+        }
+    }
+}
+
+#[test]
+fn a_path_is_not_longer_than_anybody_would_write_it() {
+    let text = |length: usize| "/".to_owned() + &"a".repeat(length - 1);
+    let others = |text: &str| {
+        [
+            format!("[routes]\na = {{ path_regex = \"{text}\", to = 1 }}"),
+            format!("[routes]\na = {{ redirect = \"{text}\" }}"),
+            format!("[routes]\na = {{ redirect = {{ to = \"{text}\" }} }}"),
+        ]
+    };
+    for table in path_keys(&text(4096)).into_iter().chain(others(&text(4096))) {
+        assert!(from_str("a", &table).config.is_some(), "{}", render(&from_str("a", &table).diagnostics, false));
+    }
+    for table in path_keys(&text(4097)).into_iter().chain(others(&text(4097))) {
+        let loaded = from_str("a", &table);
+        let said = said(&loaded);
+        assert!(said.lines().next().is_some_and(|line| line.ends_with("is longer than 4096 characters")), "{said}");
+        assert_eq!(loaded.diagnostics.len(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_path_is_not_deeper_than_the_table_goes() {
+    for end in ["", "/"] {
+        for table in path_keys(&("/a".repeat(256) + end)) {
+            assert!(from_str("a", &table).config.is_some(), "{}", render(&from_str("a", &table).diagnostics, false));
+        }
+        for table in path_keys(&("/a".repeat(257) + end)) {
+            let said = said(&from_str("a", &table));
+            assert!(said.starts_with("error[bad-path]: `p") && said.contains("has more than 256 elements\n"), "{said}");
+        }
+    }
+    let deepest = inline(&[format!("{}=1", "/a".repeat(400_000))]);
+    assert!(said(&deepest).starts_with("error[bad-path]: `path` is longer than 4096 characters\n"));
+}
+
+#[test]
 fn a_missing_file_and_a_folder_are_told_of() {
-    let missing = load(Path::new("tests/config/missing/portolan.toml"));
+    let missing = read(Path::new("tests/config/missing/portolan.toml"));
     assert_eq!(
         said(&missing),
         "error[unreadable-file]: cannot read tests/config/missing/portolan.toml: there is no such file\n"
     );
-    let folder = load(Path::new(FOLDER));
+    let folder = read(Path::new(FOLDER));
     assert_eq!(said(&folder), "error[unreadable-file]: cannot read tests/config: it is a folder\n");
 }
 
 #[test]
 fn the_reference_loads_without_a_word() {
-    let loaded = load(Path::new("config/reference.toml"));
+    let loaded = read(Path::new("config/reference.toml"));
     assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, false));
     let config = loaded.config.expect("a config");
     assert_eq!(config.routes.len(), 7);
@@ -89,10 +230,10 @@ fn a_file_of_more_than_a_megabyte_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("portolan.toml");
     fs::write(&path, "#".repeat(1024 * 1024 + 1)).expect("write");
-    let loaded = load(&path);
+    let loaded = read(&path);
     assert_eq!(loaded.diagnostics[0].code, "file-too-large");
     fs::write(&path, "#".repeat(1024 * 1024)).expect("write");
-    assert!(load(&path).config.is_some());
+    assert!(read(&path).config.is_some());
 }
 
 #[test]
@@ -102,7 +243,7 @@ fn the_local_file_lies_over_the_file_and_its_problems_say_so() {
     let local = folder.path().join("portolan.local.toml");
     fs::write(&path, "project = \"shop\"\n[routes]\napi = 8000\nweb = 5173\n").expect("write");
     fs::write(&local, "project = \"tree\"\n[routes]\napi = 9000\n").expect("write");
-    let loaded = load(&path);
+    let loaded = read(&path);
     let config = loaded.config.expect("a config");
     assert_eq!(config.project.as_deref(), Some("tree"));
     let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
@@ -112,7 +253,7 @@ fn the_local_file_lies_over_the_file_and_its_problems_say_so() {
 
     fs::write(&local, "[routes]\napi = 0\n").expect("write");
     fs::write(&path, "lisen = 1\n").expect("write");
-    let loaded = load(&path);
+    let loaded = read(&path);
     let places: Vec<_> = loaded.diagnostics.iter().filter_map(|problem| problem.at.as_ref()).collect();
     let places: Vec<_> = places.iter().map(|(span, _)| span.location()).collect();
     assert!(places[0].ends_with("portolan.toml:1:1") && places[1].ends_with("portolan.local.toml:2:7"), "{places:?}");
@@ -123,7 +264,7 @@ fn relative_paths_are_seen_from_the_folder_of_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("portolan.toml");
     fs::write(&path, "[routes]\na = \"unix:run/a.sock\"\n").expect("write");
-    let config = load(&path).config.expect("a config");
+    let config = read(&path).config.expect("a config");
     let wanted = Address::Unix(folder.path().join("run/a.sock"));
     assert!(matches!(&config.routes[0].action, Action::Forward(forward) if forward.targets[0].address == wanted));
 }

@@ -165,7 +165,7 @@ fn every_table_in_the_words_of_our_pages_loads() {
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         for (line, table) in toml_blocks(&fs::read_to_string(&page).unwrap()) {
-            stage::good(load::from_str(&name, &table), &format!("{name}, the table at line {line}"));
+            stage::good(load::from_str(&name, &table, None), &format!("{name}, the table at line {line}"));
             tables.push(name.clone());
         }
     }

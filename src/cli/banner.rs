@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::terminal::Terminal;
+use super::terminal::{Terminal, WIDEST_COLUMN};
 use crate::{
     app::Proxy,
     config::Address,
@@ -74,7 +74,8 @@ fn banner(
     let url_width = urls.iter().map(|url| url.chars().count()).max().unwrap_or(0);
     let owners = routes[..shown].iter().map(|route| state(route, &listeners, unicode).0.chars().count()).max();
     let program_width = owners.filter(|width| *width > 0).map_or(0, |width| width + 2);
-    let target_width = routes[..shown].iter().map(|route| route.words.target.chars().count()).max().unwrap_or(0);
+    let target_widths = routes[..shown].iter().map(|route| route.words.target.chars().count());
+    let target_width = target_widths.max().unwrap_or(0).min(WIDEST_COLUMN);
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("  {}  ready in {} ms\n\n", paint("1", &format!("portolan {version}")), took.as_millis());
     for (route, url) in routes[..shown].iter().zip(&urls) {

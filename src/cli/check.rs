@@ -9,7 +9,7 @@ use crate::diagnostic;
 
 /// Tells the problems and counts them.
 pub(super) fn run(global: &Global, terminal: &Terminal) -> Outcome {
-    let loaded = load_table(global)?;
+    let loaded = load_table(global, None)?;
     let problems = &loaded.diagnostics;
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;

@@ -25,7 +25,7 @@ pub(super) fn run(listen: Option<&str>, terminal: &Terminal) -> Outcome {
         }
         writeln!(io::stdout())?;
     }
-    let config = serve::checked(load::from_str("demo", &table), terminal)?;
-    serve::serve(serve::with_listen(config, listen.as_ref()), None, terminal, began)?;
+    let config = serve::checked(load::from_str("demo", &table, listen.as_ref()), terminal)?;
+    serve::serve(config, None, terminal, began)?;
     Ok(GOOD)
 }

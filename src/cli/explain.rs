@@ -29,7 +29,7 @@ struct Typed {
 /// Explains one request.
 pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> Outcome {
     let typed = parse(arguments)?;
-    let loaded = load_table(global)?;
+    let loaded = load_table(global, None)?;
     let Some(config) = loaded.config else { return Err(Stop::Told(loaded.diagnostics, BAD)) };
     let table =
         Table::compile(&config.routes).map_err(|error| Diagnostic::error("patterns-too-large", error.to_string()))?;

@@ -3,20 +3,19 @@
 use std::{
     fs::OpenOptions,
     io::{self, Write},
-    path::Path,
 };
 
 use serde_json::json;
 
 use super::{BAD, GOOD, Outcome, Stop, terminal::Terminal};
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, shown},
     discover::{self, Listener},
 };
 
 const FILE: &str = "portolan.toml";
 
-/// Where the schema lies once `portolan schema > …` wrote it.
+/// What stands above the routes.
 const HEAD: &str = "\
 # Routes of this folder's programs. Every key: `portolan schema`, or config/reference.toml in portolan's sources.
 # portolan watches this file: save it, and it is in force.
@@ -54,13 +53,15 @@ fn refused(error: io::Error) -> Stop {
     error.into()
 }
 
-/// A table for what listens: the first program gets `/`, the others a name each.
+/// A table for what listens: the first program is at `localhost` itself, the others have a name each.
 fn table(listeners: &[Listener]) -> String {
     let names = discover::names(listeners);
     let mut text = HEAD.to_owned();
-    for (name, listener) in &names {
+    for (at, (name, listener)) in names.iter().enumerate() {
+        let named = discover::route_line(name, listener.address);
+        let line = if at == 0 { at_the_root(&named) } else { named };
         let owner = listener.owner.as_ref().map(|owner| format!("  # {}, pid {}", owner.program, owner.pid));
-        text += &format!("{}{}\n", discover::route_line(name, listener.address), owner.unwrap_or_default());
+        text += &format!("{line}{}\n", owner.unwrap_or_default());
     }
     if names.is_empty() {
         text += "# Nothing listens on this machine now. A line per program:\n";
@@ -69,6 +70,12 @@ fn table(listeners: &[Listener]) -> String {
         text += "# docs = 4000                       # http://docs.localhost:62893\n";
     }
     text
+}
+
+/// The line `web = 5173` with the path `/` in the place of a name.
+fn at_the_root(line: &str) -> String {
+    let at_the_root = |(name, target)| format!("{name} = {{ path = \"/\", to = {target} }}");
+    line.split_once(" = ").map_or_else(|| line.to_owned(), at_the_root)
 }
 
 /// What `portolan` says where there is neither a table nor a route.
@@ -101,7 +108,7 @@ fn rows(out: &mut impl Write, listeners: &[Listener]) -> io::Result<()> {
             listener.address.port().to_string(),
             owner.map_or_else(|| "(not visible)".to_owned(), |owner| owner.program.chars().take(20).collect()),
             owner.map_or_else(String::new, |owner| owner.pid.to_string()),
-            owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, short),
+            owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, shown),
             line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address)),
         ]
     };
@@ -113,13 +120,6 @@ fn rows(out: &mut impl Write, listeners: &[Listener]) -> io::Result<()> {
         writeln!(out, "{}", format!("{a:<port$}  {b:<program$}  {c:<pid$}  {d:<folder$}  {line}").trim_end())?;
     }
     writeln!(out)
-}
-
-/// A folder with the home as `~`.
-fn short(folder: &Path) -> String {
-    let home = std::env::var_os("HOME");
-    let inside = home.as_deref().and_then(|home| folder.strip_prefix(home).ok());
-    inside.map_or_else(|| folder.display().to_string(), |inside| Path::new("~").join(inside).display().to_string())
 }
 
 fn object(listener: &Listener) -> serde_json::Value {

@@ -26,7 +26,7 @@ use crate::{
         Listen,
         load::{self, Loaded},
     },
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, without_number},
 };
 use flags::{Command, Flags, Global};
 use terminal::Terminal;
@@ -82,7 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(Stop::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => GOOD,
         Err(Stop::Io(error)) => {
-            terminal.tell(&[Diagnostic::error("io", terminal::without_number(&error))]);
+            terminal.tell(&[Diagnostic::error("io", without_number(&error))]);
             usage()
         }
     }
@@ -92,7 +92,7 @@ fn command(flags: Flags, terminal: &Terminal) -> Outcome {
     let Flags { global, command, serve } = flags;
     if let Some(directory) = &global.directory {
         std::env::set_current_dir(directory).map_err(|error| {
-            let message = format!("cannot go to {}: {}", directory.display(), terminal::without_number(&error));
+            let message = format!("cannot go to {}: {}", directory.display(), without_number(&error));
             Stop::Told(vec![Diagnostic::error("no-directory", message)], usage())
         })?;
     }
@@ -123,14 +123,14 @@ fn typed_listen(text: Option<&str>) -> Result<Option<Listen>, Stop> {
     }
 }
 
-/// Reads the table for a command that needs one.
-fn load_table(global: &Global) -> Result<Loaded, Stop> {
+/// Reads the table for a command that needs one; `typed` is where `--listen` says to listen.
+fn load_table(global: &Global, typed: Option<&Listen>) -> Result<Loaded, Stop> {
     let Some(file) = table_file(global) else {
         let problem = Diagnostic::error("no-table", "there is no portolan.toml in this folder or above it")
             .help("write one with `portolan init`, or name one with `-c FILE`");
         return Err(Stop::Told(vec![problem], usage()));
     };
-    let loaded = load::load(&file);
+    let loaded = load::load(&file, typed);
     if loaded.diagnostics.iter().any(|problem| problem.code == "unreadable-file") {
         return Err(Stop::Told(loaded.diagnostics, usage()));
     }

@@ -4,7 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::{BAD, GOOD, Outcome, Stop, flags::Global, load_table, terminal::Terminal};
+use super::{
+    BAD, GOOD, Outcome, Stop,
+    flags::Global,
+    load_table,
+    terminal::{Terminal, WIDEST_COLUMN},
+};
 use crate::{
     config::{Config, Route, Words},
     table::Table,
@@ -12,7 +17,7 @@ use crate::{
 
 /// Lists the routes, the most specific first.
 pub(super) fn run(global: &Global, terminal: &Terminal) -> Outcome {
-    let loaded = load_table(global)?;
+    let loaded = load_table(global, None)?;
     let Some(config) = loaded.config else { return Err(Stop::Told(loaded.diagnostics, BAD)) };
     let port = config.listen.required.first().map_or(0, std::net::SocketAddr::port);
     let mut out = io::stdout().lock();
@@ -22,7 +27,7 @@ pub(super) fn run(global: &Global, terminal: &Terminal) -> Outcome {
         return Ok(GOOD);
     }
     let rows: Vec<_> = in_rank_order(&config).into_iter().map(|route| (route, Words::of(route))).collect();
-    let width = |text: fn(&(&Route, Words)) -> usize| rows.iter().map(text).max().unwrap_or(0);
+    let width = |text: fn(&(&Route, Words)) -> usize| rows.iter().map(text).max().unwrap_or(0).min(WIDEST_COLUMN);
     let name = width(|(route, _)| route.name.chars().count());
     let pattern = width(|(_, words)| words.pattern.chars().count());
     let target = width(|(_, words)| words.target.chars().count());

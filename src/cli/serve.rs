@@ -47,7 +47,7 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
                 Diagnostic::warning("not-watched", format!("the table is looked at once a second only: {error}"));
             terminal.tell(&[problem]);
         }
-        let config = with_listen(checked(load_table(global)?, terminal)?, listen.as_ref());
+        let config = checked(load_table(global, listen.as_ref())?, terminal)?;
         let table = TableFile { file: load::files(&file)[0].clone(), watch, listening: config.listen.clone(), listen };
         (config, Some(table))
     } else {
@@ -57,7 +57,7 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
                 .help("leave out `-c FILE`, or write the routes into it");
             return Err(Stop::Told(vec![problem], super::usage()));
         }
-        (with_listen(checked(load::inline(&arguments.routes), terminal)?, listen.as_ref()), None)
+        (checked(load::inline(&arguments.routes, listen.as_ref()), terminal)?, None)
     };
     serve(config, table, terminal, began)
 }
@@ -70,14 +70,6 @@ pub(super) fn checked(loaded: load::Loaded, terminal: &Terminal) -> Result<Confi
             Ok(config)
         }
         None => Err(Stop::Told(loaded.diagnostics, BAD)),
-    }
-}
-
-/// What was typed goes over what was written.
-pub(super) fn with_listen(config: Config, listen: Option<&Listen>) -> Config {
-    match listen {
-        Some(listen) => Config { listen: listen.clone(), ..config },
-        None => config,
     }
 }
 
@@ -209,7 +201,7 @@ impl TableFile {
             voice.note(&format!("{name} is empty; the table stays in force"));
             return;
         }
-        let loaded = load::load(&self.file);
+        let loaded = load::load(&self.file, self.listen.as_ref());
         let Some(config) = loaded.config else {
             let errors = loaded.diagnostics.iter().filter(|problem| problem.is_error()).count();
             let plural = if errors == 1 { "" } else { "s" };
@@ -218,7 +210,6 @@ impl TableFile {
             return;
         };
         voice.tell(&loaded.diagnostics);
-        let config = with_listen(config, self.listen.as_ref());
         if (&config.listen.required, &config.listen.optional) != (&self.listening.required, &self.listening.optional) {
             voice.note("`listen` has changed; restart portolan to listen there");
             self.listening = config.listen.clone();

@@ -9,6 +9,9 @@ use serde_json::json;
 use super::flags::{Color, Global};
 use crate::diagnostic::{self, Diagnostic};
 
+/// How wide a column grows with its texts: a longer one, such as a list of a hundred hosts, sticks out.
+pub(super) const WIDEST_COLUMN: usize = 100;
+
 /// What is known of the two standard streams, and what was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terminal {
@@ -80,12 +83,6 @@ impl Terminal {
             format!("{}  {message}\n", Zoned::now().strftime("%H:%M:%S%.3f"))
         }
     }
-}
-
-/// The text of a system's error without its number, which tells people nothing.
-pub(super) fn without_number(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 fn locale_is_utf8() -> bool {

@@ -12,7 +12,7 @@ use super::{
     check::{check, listen_alone},
     document::{Document, Entry, Kind, Table, Value},
 };
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Diagnostic, Source, Span, shown, without_number};
 
 /// Ten thousand routes take half of it.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -36,8 +36,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn from_document(document: &Document) -> Self {
-        let (config, diagnostics) = check(document);
+    fn from_document(document: &Document, typed: Option<&Listen>) -> Self {
+        let (config, diagnostics) = check(document, typed);
         Self { config, diagnostics }
     }
 }
@@ -55,13 +55,13 @@ pub fn files(path: &Path) -> [PathBuf; 2] {
     [main, local]
 }
 
-/// Reads the file and the local one beside it.
-pub fn load(path: &Path) -> Loaded {
+/// Reads the file and the local one beside it; `typed` goes over what they say of `listen`.
+pub fn load(path: &Path, typed: Option<&Listen>) -> Loaded {
     let [main_path, local_path] = files(path);
     let main = read(&main_path);
     let local = if local_path.symlink_metadata().is_ok() { Some(read(&local_path)).transpose() } else { Ok(None) };
     match (main, local) {
-        (Ok(main), Ok(local)) => Loaded::from_document(&Document::parse(main, local)),
+        (Ok(main), Ok(local)) => Loaded::from_document(&Document::parse(main, local), typed),
         (main, local) => {
             let diagnostics = main.err().into_iter().chain(local.err()).map(|problem| *problem).collect();
             Loaded { config: None, diagnostics }
@@ -69,16 +69,17 @@ pub fn load(path: &Path) -> Loaded {
     }
 }
 
-/// Reads a text that is no file.
-pub fn from_str(name: &str, text: &str) -> Loaded {
+/// Reads a text that is no file; `typed` goes over what it says of `listen`.
+pub fn from_str(name: &str, text: &str, typed: Option<&Listen>) -> Loaded {
     let source = Arc::new(Source { name: name.into(), path: None, text: text.into() });
-    Loaded::from_document(&Document::parse(source, None))
+    Loaded::from_document(&Document::parse(source, None), typed)
 }
 
 /// Reads the routes of a command line: `/=5173 /api=8000 docs.localhost=4000`, and `5173` for `/=5173`.
 ///
-/// They become the same entries that a file would have, so the same checks speak about them.
-pub fn inline(words: &[String]) -> Loaded {
+/// They become the same entries that a file would have, so the same checks speak about them. Where the proxy listens
+/// is `typed`, too, or the default.
+pub fn inline(words: &[String], typed: Option<&Listen>) -> Loaded {
     let source = Arc::new(Source { name: COMMAND_LINE.into(), path: None, text: words.join(" ") });
     let mut taken = std::collections::HashSet::new();
     let mut at = 0;
@@ -95,7 +96,7 @@ pub fn inline(words: &[String]) -> Loaded {
         value: Value { span: whole, kind: Kind::Table(Table { entries }) },
     };
     let document = Document { sources: vec![source], root: Table { entries: vec![routes] }, syntax: Vec::new() };
-    let mut loaded = Loaded::from_document(&document);
+    let mut loaded = Loaded::from_document(&document, typed);
     for problem in loaded.diagnostics.iter_mut().filter(|problem| problem.code == "unknown-target") {
         let word = problem.at.as_ref().map(|(span, _)| span.text().to_owned()).unwrap_or_default();
         if words.contains(&word) {
@@ -155,9 +156,7 @@ fn not_utf8(name: &str, fault: &std::string::FromUtf8Error) -> Diagnostic {
 fn reason(fault: &std::io::Error) -> String {
     match fault.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        // Without the number that std puts behind it.
-        _ => fault.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
+        _ => without_number(fault),
     }
 }
 
@@ -167,11 +166,7 @@ fn display_name(path: &Path) -> String {
     if let Some(inside) = current.as_deref().and_then(|current| path.strip_prefix(current).ok()) {
         return inside.display().to_string();
     }
-    let home = std::env::home_dir().filter(|home| home.parent().is_some());
-    match home.as_deref().and_then(|home| path.strip_prefix(home).ok()) {
-        Some(beneath) => Path::new("~").join(beneath).display().to_string(),
-        None => path.display().to_string(),
-    }
+    shown(path)
 }
 
 /// One `PATTERN=TARGET` and where it stands among the others.

@@ -28,7 +28,7 @@ pub const OWN_HOST: &str = "portolan.localhost";
 /// Everything that a table says, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// Where to listen: what was typed, or else what was written.
     pub listen: Listen,
     /// Makes default host names `NAME.PROJECT.localhost`.
     pub project: Option<String>,

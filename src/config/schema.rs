@@ -204,7 +204,7 @@ mod tests {
         let mut good = vec![fs::read_to_string("config/reference.toml").expect("the reference")];
         good.extend(include_str!("../../tests/config/shapes/good.txt").split("# ---\n").map(str::to_owned));
         for text in &good {
-            let loaded = from_str("good.toml", text);
+            let loaded = from_str("good.toml", text, None);
             assert!(loaded.config.is_some(), "{}", crate::diagnostic::render(&loaded.diagnostics, false));
             assert!(agrees(text), "the schema refuses\n{text}");
         }
@@ -222,7 +222,7 @@ x = {text}"
                 },
                 str::to_owned,
             );
-            assert!(from_str("bad.toml", &text).config.is_none(), "the checker takes\n{text}");
+            assert!(from_str("bad.toml", &text, None).config.is_none(), "the checker takes\n{text}");
             assert!(!agrees(&text), "the schema takes\n{text}");
         }
     }

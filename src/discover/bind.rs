@@ -2,12 +2,12 @@
 //!
 //! The facts are looked up first, then a pure function words them. Another port is never taken silently.
 
-use std::{borrow::Cow, io, net::SocketAddr, path::Path, time::SystemTime};
+use std::{borrow::Cow, io, net::SocketAddr, time::SystemTime};
 
 use jiff::{Timestamp, Zoned};
 
 use super::{Listener, Owner, owner_of};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, shown, without_number};
 
 /// Lets the system choose a port that is free.
 const ELSEWHERE: &str = "listen elsewhere: `portolan serve --listen 127.0.0.1:0`";
@@ -21,23 +21,16 @@ const COMMAND_LENGTH: usize = 80;
 /// The name of our own executable.
 pub(super) const PORTOLAN: &str = env!("CARGO_PKG_NAME");
 
-/// `port-taken`: who holds the address that was `wanted`. Folders beneath `home` are told with `~`.
-pub fn taken(wanted: SocketAddr, origin: Option<&Span>, home: Option<&Path>) -> Diagnostic {
-    let holder = owner_of(wanted);
-    placed(word_taken(wanted, holder.as_ref(), &Zoned::now(), home), origin)
-}
-
 /// The error of a socket that could not be bound to `wanted`, or not be made to listen there.
 pub fn cannot_bind(wanted: SocketAddr, origin: Option<&Span>, error: &io::Error) -> Diagnostic {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => taken(wanted, origin, std::env::home_dir().as_deref()),
+    let problem = match error.kind() {
+        io::ErrorKind::AddrInUse => word_taken(wanted, owner_of(wanted).as_ref(), &Zoned::now()),
         // A sandbox or a reserved range of Windows refuses higher ports too; there the number is not the cause.
-        io::ErrorKind::PermissionDenied if wanted.port() < FIRST_FREE_PORT => placed(word_privileged(wanted), origin),
-        io::ErrorKind::AddrNotAvailable => placed(word_unavailable(wanted), origin),
-        _ => {
-            placed(Diagnostic::error("cannot-listen", format!("cannot listen on {wanted}: {}", os_text(error))), origin)
-        }
-    }
+        io::ErrorKind::PermissionDenied if wanted.port() < FIRST_FREE_PORT => word_privileged(wanted),
+        io::ErrorKind::AddrNotAvailable => word_unavailable(wanted),
+        _ => Diagnostic::error("cannot-listen", format!("cannot listen on {wanted}: {}", without_number(error))),
+    };
+    placed(problem, origin)
 }
 
 fn placed(diagnostic: Diagnostic, origin: Option<&Span>) -> Diagnostic {
@@ -47,7 +40,8 @@ fn placed(diagnostic: Diagnostic, origin: Option<&Span>) -> Diagnostic {
     }
 }
 
-fn word_taken(wanted: SocketAddr, holder: Option<&Listener>, now: &Zoned, home: Option<&Path>) -> Diagnostic {
+/// `port-taken`: who holds the address that was `wanted`.
+fn word_taken(wanted: SocketAddr, holder: Option<&Listener>, now: &Zoned) -> Diagnostic {
     let problem = Diagnostic::error("port-taken", format!("{wanted} is already in use"));
     let Some(holder) = holder else {
         return problem
@@ -65,7 +59,7 @@ fn word_taken(wanted: SocketAddr, holder: Option<&Listener>, now: &Zoned, home: 
             .note(format!("held by {}{through}", unseen(holder.uid)))
             .help(format!("end it where it was started, or {ELSEWHERE}"));
     };
-    let place = owner.folder.as_deref().map(|folder| format!(" in {}", tilde(folder, home))).unwrap_or_default();
+    let place = owner.folder.as_deref().map(|folder| format!(" in {}", shown(folder))).unwrap_or_default();
     let since = owner.started.and_then(|started| since(started, now)).unwrap_or_default();
     let command = shortened(&owner.command);
     problem.note(format!("held by `{command}` (pid {}){place}{since}{through}", owner.pid)).help(way_out(owner, &place))
@@ -116,15 +110,6 @@ fn since(started: SystemTime, now: &Zoned) -> Option<String> {
     Some(format!(", since {}{zone}", started.strftime(format)))
 }
 
-/// A folder as a person writes it.
-fn tilde(folder: &Path, home: Option<&Path>) -> String {
-    match home.and_then(|home| folder.strip_prefix(home).ok()) {
-        Some(rest) if rest.as_os_str().is_empty() => "~".into(),
-        Some(rest) => Path::new("~").join(rest).display().to_string(),
-        None => folder.display().to_string(),
-    }
-}
-
 /// The start of a long command.
 fn shortened(command: &str) -> Cow<'_, str> {
     match command.char_indices().nth(COMMAND_LENGTH) {
@@ -161,14 +146,6 @@ fn word_unavailable(wanted: SocketAddr) -> Diagnostic {
         .help(format!("listen on the loopback address: `portolan serve --listen 127.0.0.1:{}`", wanted.port()))
 }
 
-/// The system's words as a lowercase fragment, without the number that Rust adds to them.
-fn os_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).trim_end_matches('.');
-    let mut letters = words.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -197,7 +174,7 @@ mod tests {
             pid: 4812,
             program: "node".into(),
             command: "node server.js".into(),
-            folder: Some("/home/ada/shop/web".into()),
+            folder: Some("/srv/shop/web".into()),
             started: Some(at("2025-11-23T09:14:30")),
         }
     }
@@ -207,7 +184,7 @@ mod tests {
     }
 
     fn told(holder: Option<&Listener>) -> Diagnostic {
-        word_taken(wanted(), holder, &now(), Some(Path::new("/home/ada")))
+        word_taken(wanted(), holder, &now())
     }
 
     fn origin() -> Span {
@@ -226,7 +203,7 @@ error[port-taken]: 127.0.0.1:62893 is already in use
 1 | listen = \"localhost:62893\"
   |          ^^^^^^^^^^^^^^^^^ asked for here
   |
-  = note: held by `node server.js` (pid 4812) in ~/shop/web, since 09:14
+  = note: held by `node server.js` (pid 4812) in /srv/shop/web, since 09:14
   = help: end it with `kill 4812`, or listen elsewhere: `portolan serve --listen 127.0.0.1:0`
 ";
         assert_eq!(render(&[problem], false), expected);
@@ -257,7 +234,7 @@ error[port-taken]: 127.0.0.1:62893 is already in use
         let owner = Owner { program: PORTOLAN.into(), command: "portolan serve".into(), ..node() };
         let problem = told(Some(&held(WANTED, Some(owner), 1000)));
         let expected =
-            "a portolan already serves there (pid 4812 in ~/shop/web): use that one, end it with `kill 4812`, or ";
+            "a portolan already serves there (pid 4812 in /srv/shop/web): use that one, end it with `kill 4812`, or ";
         assert!(problem.helps[0].starts_with(expected), "{:?}", problem.helps);
     }
 
@@ -286,14 +263,6 @@ error[port-taken]: 127.0.0.1:62893 is already in use
     fn a_start_beyond_every_calendar_is_left_out() {
         let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
         assert_eq!(since(never, &now()), None);
-    }
-
-    #[test]
-    fn only_folders_beneath_home_are_shortened() {
-        let home = Some(Path::new("/home/ada"));
-        assert_eq!(tilde(Path::new("/home/ada"), home), "~");
-        assert_eq!(tilde(Path::new("/home/adam/x"), home), "/home/adam/x");
-        assert_eq!(tilde(Path::new("/srv"), None), "/srv");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Programs we find: who listens where on this machine.
 //!
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
-//! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`taken`] and [`cannot_bind`]
-//! tell a person why a socket of ours could not be had, and [`names`] proposes routes to what is there.
+//! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`cannot_bind`]
+//! tells a person why a socket of ours could not be had, and [`names`] proposes routes to what is there.
 //! Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
@@ -16,8 +16,8 @@ use std::{
     time::SystemTime,
 };
 
-pub use bind::{cannot_bind, taken};
-pub use propose::{line_for, names, route_line};
+pub use bind::cannot_bind;
+pub use propose::{names, route_line};
 
 /// One TCP socket of this machine that accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,12 +42,7 @@ const RESERVED: [&str; 2] = [PORTOLAN, "localhost"];
 /// The longest label of a host name (RFC 1035 §2.3.4): the name of a route becomes one.
 const MAX_LABEL: usize = 63;
 
-/// The line that would route to `listener`, such as `shop = 5173`.
-pub fn line_for(listener: &Listener) -> String {
-    route_line(&name_of(listener), listener.address)
-}
-
-/// The line that routes `name` to `address`; a bare port where that reaches it.
+/// The line that routes `name` to `address`, such as `shop = 5173`; a bare port where that reaches it.
 pub fn route_line(name: &str, address: SocketAddr) -> String {
     if reached_by_port(address.ip()) {
         format!("{name} = {}", address.port())
@@ -148,6 +143,10 @@ mod tests {
             started: None,
         };
         Listener { address: address.parse().unwrap(), owner: Some(owner), uid: own_uid() }
+    }
+
+    fn line_for(listener: &Listener) -> String {
+        route_line(&name_of(listener), listener.address)
     }
 
     fn proposed(listeners: &[Listener]) -> Vec<String> {

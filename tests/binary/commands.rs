@@ -253,6 +253,35 @@ fn routes_stand_in_the_order_in_which_they_are_asked() {
 }
 
 #[test]
+fn a_route_with_thousands_of_hosts_and_targets_is_listed_like_any_other() {
+    let hosts: Vec<_> = (0..10_000).map(|number| format!("host-{number}.localhost")).collect();
+    let targets: Vec<_> = (0..10_000).map(|number| 20_000 + number).collect();
+    let said = say(
+        &Folder::with_table(format!("[routes]\nmany = {{ hosts = {hosts:?}, to = {targets:?} }}\nfew = 1\n")),
+        &["routes"],
+    );
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("host-9999.localhost/") && said.out.contains(":29999"), "{}", said.out);
+    let few = said.out.lines().find(|line| line.starts_with("few ")).unwrap();
+    assert!(few.len() < 300, "one long line makes no other one long: {few}");
+}
+
+#[test]
+fn a_typed_address_decides_which_route_would_lead_to_portolan_itself() {
+    let own = ["serve", "--listen", "127.0.0.1:48999", "/=48999"];
+    let said = say(&Folder::new(), &own);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.starts_with("error[own-address]: route `root` leads to portolan itself"), "{}", said.err);
+
+    // The default address is somebody else's where another one was typed, at the start and at a reload.
+    Portolan::serve(&Folder::new(), &["/=62893"]);
+    let folder = Folder::with_table("[routes]\nweb = 62893\n");
+    let portolan = Portolan::serve(&folder, &[]);
+    folder.write(TABLE, "[routes]\nweb = 62893\napi = 62893\n");
+    portolan.err.wait_for(|line| line.contains("+ api"));
+}
+
+#[test]
 fn routes_of_a_bad_table_are_its_problems() {
     let said = say(&Folder::with_table(BAD), &["routes"]);
     assert_eq!((said.code, said.out.as_str()), (1, ""));
@@ -262,14 +291,36 @@ fn routes_of_a_bad_table_are_its_problems() {
 #[test]
 fn init_writes_a_table_that_loads() {
     let folder = Folder::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let said = say(&folder, &["init"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert!(said.out.starts_with("wrote portolan.toml:\n"), "{}", said.out);
     let written = fs::read_to_string(folder.file(TABLE)).unwrap();
-    assert!(written.contains(&format!(" = {port}  # ")), "what listens now is in it:\n{written}");
+    for listener in listeners {
+        let port = listener.local_addr().unwrap().port();
+        let owner = format!("pid {}", std::process::id());
+        let has_it = |line: &str| line.contains(&format!(" = {port} ")) && line.ends_with(&owner);
+        assert!(written.lines().any(has_it), "what listens now is in it:\n{written}");
+    }
     assert_eq!(say(&folder, &["check"]).code, 0, "{written}");
+}
+
+#[test]
+fn init_puts_the_first_program_at_localhost_and_gives_the_others_a_name_each() {
+    let folder = Folder::new();
+    let _listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    assert_eq!(say(&folder, &["init"]).code, 0);
+    let written = fs::read_to_string(folder.file(TABLE)).unwrap();
+    let (_, routes) = written.split_once("[routes]\n").unwrap();
+    let routes: Vec<_> = routes.lines().map(|line| line.split_once(" = ").unwrap()).collect();
+    let (first, others) = routes.split_first().unwrap();
+    assert!(first.1.starts_with("{ path = \"/\", to = "), "{written}");
+    assert!(!others.is_empty() && others.iter().all(|(_, action)| !action.starts_with('{')), "{written}");
+
+    let chosen = |url: &str| json(&say(&folder, &["explain", "--json", "GET", url]).out)["route"].clone();
+    assert_eq!(chosen("http://127.0.0.1:62893/"), first.0);
+    let (name, _) = others[0];
+    assert_eq!(chosen(&format!("http://{name}.localhost:62893/")), name);
 }
 
 #[test]

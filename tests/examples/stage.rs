@@ -185,7 +185,7 @@ pub(crate) fn folder_of(example: &str) -> PathBuf {
 
 /// The table of a file, of which there must be nothing to tell.
 pub(crate) fn loaded(file: &Path) -> Config {
-    good(load::load(file), &file.display().to_string())
+    good(load::load(file, None), &file.display().to_string())
 }
 
 /// The config, if nothing is wrong with it, nor doubtful.

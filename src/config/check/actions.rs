@@ -164,7 +164,7 @@ fn redirect_status(value: &Value, problems: &mut Problems) -> Option<u16> {
 
 /// A Location value: visible ASCII, a path or a whole URL.
 fn location(value: &Value, name: &str, problems: &mut Problems) -> Option<String> {
-    let text = problems.string(value, name)?;
+    let text = problems.short(value, name, "bad-value")?;
     let whole = ["/", "http://", "https://"].iter().any(|start| text.starts_with(start));
     let label = if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         "write blanks, control and other characters percent-encoded"

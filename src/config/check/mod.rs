@@ -44,9 +44,11 @@ const MAX_PROBLEMS: usize = 1000;
 const ABSENCES: [&str; 5] = ["missing-key", "unknown-target", "unknown-service", "conflict", "duplicate-route"];
 
 /// Checks everything. A config is there exactly if no problem is an error.
-pub fn check(document: &Document) -> (Option<Config>, Vec<Diagnostic>) {
+///
+/// `typed` is where the proxy listens whatever the document says of it.
+pub fn check(document: &Document, typed: Option<&Listen>) -> (Option<Config>, Vec<Diagnostic>) {
     let mut problems = Problems::default();
-    let config = root(&document.root, &mut problems);
+    let config = root(&document.root, typed, &mut problems);
     let problems = settle(document, problems.list);
     let refused = problems.iter().any(Diagnostic::is_error);
     (config.filter(|_| !refused), problems)
@@ -57,19 +59,13 @@ pub(super) fn listen_alone(text: &str, span: Span) -> Result<Listen, Vec<Diagnos
     listen::parse(text, span)
 }
 
-/// Routes of `config` that lead to where it listens itself: of use where that has changed after [`check`].
-pub fn own_addresses(config: &Config) -> Vec<Diagnostic> {
-    let mut problems = Problems::default();
-    whole::tell_own_addresses(&config.routes, &config.listen, &mut problems);
-    problems.list
-}
-
-fn root(root: &Table, problems: &mut Problems) -> Option<Config> {
+fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option<Config> {
     // An empty file is a fine one: no key of the root is required.
     if let Some(first) = root.entries.first() {
         section::Section::open(root, "the file", &first.span, &keys::ROOT, problems);
     }
-    let listen = listen::check(root, problems);
+    let written = listen::check(root, problems);
+    let listen = typed.cloned().or(written);
     let project = root.get("project").and_then(|value| project(value, problems));
     let around = routes::Surroundings { project, services: services::check(root, problems) };
     let routes = routes::check(root, &around, problems);

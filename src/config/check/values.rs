@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use http::uri::PathAndQuery;
+
 use super::Problems;
 use crate::{
     config::{
@@ -10,13 +12,19 @@ use crate::{
         keys,
     },
     diagnostic::Diagnostic,
-    head::Host,
+    head::{Host, HostError},
 };
 
 use super::section::Section;
 
 /// Longer is a slip of the unit, and no request or health check is meant to wait for it.
 const LONGEST_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a person writes has a hundredth of it; what a generator made by mistake would fill every list and every log.
+const LONGEST_TEXT: usize = 4096;
+
+/// How deep a path may go: the table has a level for each element.
+const MOST_ELEMENTS: usize = 256;
 
 /// Units in the order in which they may follow each other.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -79,28 +87,50 @@ impl Problems {
         }
     }
 
-    /// A path as it stands in a request line: `/`, then visible ASCII without `?` and `#`.
-    pub(super) fn path<'d>(&mut self, value: &'d Value, name: &str) -> Option<&'d str> {
+    /// A string of bearable length; `code` is that of the problem with a longer one.
+    pub(super) fn short<'d>(&mut self, value: &'d Value, name: &str, code: &'static str) -> Option<&'d str> {
         let text = self.string(value, name)?;
-        let label = match text.bytes().find(|byte| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#')) {
-            Some(b'?') => "a path ends before the query; `query` matches parameters",
-            Some(b'#') => "no program ever sees what follows a #",
-            Some(_) => "write blanks, control and other characters percent-encoded, as they are sent",
-            None if !text.starts_with('/') => {
-                let problem = Diagnostic::error("bad-path", format!("`{name}` must begin with /"));
-                let problem = problem.at(value.span.clone(), "no / in front");
-                self.push(problem.patch("with it", value.span.clone(), value.like_it(&format!("/{text}"))));
-                return None;
-            }
-            None => return Some(text),
-        };
-        self.bad("bad-path", value, format!("`{name}` is no path that a request could have"), label);
+        let length = text.chars().count();
+        if length > LONGEST_TEXT {
+            let message = format!("`{name}` is longer than {LONGEST_TEXT} characters");
+            self.bad(code, value, message, &format!("{length} characters"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A path as it stands in a request line: `/`, then such ASCII characters as `http` takes before a query.
+    pub(super) fn path<'d>(&mut self, value: &'d Value, name: &str) -> Option<&'d str> {
+        let text = self.short(value, name, "bad-path")?;
+        let elements = text.strip_suffix('/').unwrap_or(text).matches('/').count();
+        if elements > MOST_ELEMENTS {
+            let message = format!("`{name}` has more than {MOST_ELEMENTS} elements");
+            self.bad("bad-path", value, message, &format!("{elements} elements"));
+            return None;
+        }
+        if text.starts_with('/') && is_sent_as_it_is(text) {
+            return Some(text);
+        }
+        let unheard = || Diagnostic::error("bad-path", format!("`{name}` is no path that a request could have"));
+        self.push(if text.contains('?') {
+            unheard().at(value.span.clone(), "a path ends before the query; `query` matches parameters")
+        } else if text.contains('#') {
+            unheard().at(value.span.clone(), "no program ever sees what follows a #")
+        } else if let Some(c) = text.chars().find(|c| !is_sent_as_it_is(&format!("/{c}"))) {
+            let label = format!("`{}` is sent as {}", c.escape_debug(), percent_encoded(c));
+            let mended = value.like_it(&as_sent(text));
+            unheard().at(value.span.clone(), label).patch("as it is sent", value.span.clone(), mended)
+        } else {
+            Diagnostic::error("bad-path", format!("`{name}` must begin with /"))
+                .at(value.span.clone(), "no / in front")
+                .patch("with it", value.span.clone(), value.like_it(&format!("/{text}")))
+        });
         None
     }
 
     /// A regular expression, as it was written; it compiles, alone and anchored.
     pub(super) fn regex<'d>(&mut self, value: &'d Value, name: &str) -> Option<&'d str> {
-        let text = self.string(value, name)?;
+        let text = self.short(value, name, "bad-regex")?;
         // Compiled alone as well: `a)|(b` would be whole only within the parentheses of the anchored form.
         let fault = [text.to_owned(), format!("^(?:{text})$")].iter().find_map(|form| regex::Regex::new(form).err());
         let Some(fault) = fault else { return Some(text) };
@@ -181,6 +211,23 @@ impl Problems {
     }
 }
 
+/// Whether `path` stands in a request line as it stands here.
+///
+/// Some clients send other characters than ASCII as they are; browsers encode them, and a route is for all clients.
+fn is_sent_as_it_is(path: &str) -> bool {
+    path.is_ascii() && PathAndQuery::try_from(path).is_ok_and(|target| target.path() == path)
+}
+
+/// `text` with everything percent-encoded that must be (RFC 3986 §2.1).
+fn as_sent(text: &str) -> String {
+    let sent = |c: char| if is_sent_as_it_is(&format!("/{c}")) { c.to_string() } else { percent_encoded(c) };
+    text.chars().map(sent).collect()
+}
+
+fn percent_encoded(c: char) -> String {
+    c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 /// `text` as an absolute path, seen from the folder of the file in which `value` stands.
 pub(super) fn beside(value: &Value, text: &str) -> PathBuf {
     let folder = value.span.source.path.as_deref().and_then(|path| path.parent()).unwrap_or("".as_ref());
@@ -246,8 +293,10 @@ fn parse_host(text: &str) -> Result<HostMatch, HostFault> {
     if name.contains('*') || (wildcard && name.is_empty()) {
         return fault("a * stands only in front, as in *.shop.localhost", None);
     }
-    let Ok(host) = Host::parse(name.as_bytes()) else {
-        return fault("letters, digits and hyphens, with dots between them", None);
+    let host = match Host::parse(name.as_bytes()) {
+        Ok(host) => host,
+        Err(HostError::Length) => return fault("longer than a host name may be (253)", None),
+        Err(_) => return fault("letters, digits and hyphens, with dots between them", None),
     };
     if host.port().is_some() || name.ends_with(':') {
         let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
@@ -257,9 +306,6 @@ fn parse_host(text: &str) -> Result<HostMatch, HostFault> {
     let host = host.name();
     if host.split('.').any(str::is_empty) {
         return fault("an empty label", None);
-    }
-    if host.len() > 253 {
-        return fault("longer than a host name may be (253)", None);
     }
     if wildcard && (host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()) {
         return fault("an address has no names beneath it", None);
@@ -294,5 +340,13 @@ mod tests {
         {
             assert_eq!(host(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_host_is_at_most_as_long_as_a_name_of_dns_and_says_so() {
+        let name = |length: usize| "a.".repeat(length / 2) + "b";
+        assert_eq!(parse_host(&name(253)).ok(), Some(HostMatch::Exact(name(253))));
+        let label = parse_host(&name(255)).err().map(|fault| fault.label);
+        assert_eq!(label, Some("longer than a host name may be (253)"));
     }
 }

@@ -97,8 +97,6 @@ fn duplicate(first: &Route, second: &Route, host: &HostMatch) -> Diagnostic {
 }
 
 /// Tells each target that is one of our own addresses: its requests would go round for ever.
-///
-/// Also of use after the command line has changed where we listen.
 pub(super) fn tell_own_addresses(routes: &[Route], listen: &Listen, problems: &mut Problems) {
     let own: Vec<SocketAddr> = listen.required.iter().chain(&listen.optional).copied().collect();
     for route in routes {
