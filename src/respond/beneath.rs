@@ -6,9 +6,11 @@
 //! make the reader wait, and opening some devices already does something.
 //!
 //! The folder is opened anew each time, since builds remove and remake the one that they fill. All of it blocks.
+//!
+//! [`open_anywhere`] knows no folder and follows every link; it shares the care about what is no regular file.
 
 use std::{
-    fs::{File, Metadata},
+    fs::{File, Metadata, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
@@ -22,11 +24,41 @@ pub(super) fn look(root: &Path, path: &Path) -> io::Result<Metadata> {
 /// Opens a regular file for reading.
 pub(super) fn open(root: &Path, path: &Path) -> io::Result<(File, Metadata)> {
     require_file(&look(root, path)?)?;
-    let file = imp::open(root, path)?;
-    // Another thing may stand there by now; opened without waiting, it is only put back.
+    opened(imp::open(root, path)?)
+}
+
+/// Opens a regular file for reading wherever it lies: a person has written where.
+pub(super) fn open_anywhere(path: &Path) -> io::Result<(File, Metadata)> {
+    require_file(&path.metadata()?)?;
+    opened(without_waiting(Link::Followed).open(path)?)
+}
+
+/// Another thing may stand there since it was looked at; opened without waiting, it is only put back.
+fn opened(file: File) -> io::Result<(File, Metadata)> {
     let metadata = file.metadata()?;
     require_file(&metadata)?;
     Ok((file, metadata))
+}
+
+/// What becomes of a link that stands at the end of a path.
+enum Link {
+    Followed,
+    Refused,
+}
+
+/// For reading: a FIFO makes nobody wait, and no terminal becomes ours.
+fn without_waiting(link: Link) -> OpenOptions {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let links = if matches!(link, Link::Refused) { OFlags::NOFOLLOW } else { OFlags::empty() };
+        // The flags are bits of one `int`, whatever type holds them.
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | links).bits() as i32);
+    }
+    options
 }
 
 fn require_file(metadata: &Metadata) -> io::Result<()> {
@@ -83,24 +115,15 @@ use compared as imp;
 
 /// The way of systems whose kernel does not keep a look-up beneath a folder.
 mod compared {
-    use super::{File, LEADS_OUT, Metadata, Path, PathBuf, io, refused};
+    use super::{File, LEADS_OUT, Link, Metadata, Path, PathBuf, io, refused, without_waiting};
 
     pub(super) fn metadata(root: &Path, path: &Path) -> io::Result<Metadata> {
         std::fs::symlink_metadata(resolve(root, path)?)
     }
 
     pub(super) fn open(root: &Path, path: &Path) -> io::Result<File> {
-        let mut options = File::options();
-        options.read(true);
-        #[cfg(unix)]
-        {
-            use rustix::fs::OFlags;
-            use std::os::unix::fs::OpenOptionsExt;
-            // The flags are bits of one `int`, whatever type holds them.
-            let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-            options.custom_flags(flags.bits() as i32);
-        }
-        options.open(resolve(root, path)?)
+        // A link that stands at the end of a resolved path came after that.
+        without_waiting(Link::Refused).open(resolve(root, path)?)
     }
 
     fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {

@@ -14,7 +14,6 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::{
     ServeDir,
@@ -24,7 +23,7 @@ use tower_http::services::{
 use super::{
     Answer, Body, beneath,
     pages::{Cause, Page, accepts_html},
-    push_escaped, with_charset,
+    push_escaped, stream, with_charset,
 };
 use crate::head::RequestHead;
 
@@ -298,8 +297,9 @@ fn into_answer(response: Response<FileBody>) -> Answer {
     }
     // Kept, but asked about each time: an edit is seen at the next reload.
     answer = answer.with("cache-control", "no-cache".to_owned());
-    if parts.headers.contains_key(header::CONTENT_LENGTH) {
-        answer.body = Body::Stream(body.boxed_unsync());
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if let Some(length) = length {
+        answer.body = stream::measured(body, length);
     }
     answer
 }
@@ -427,6 +427,8 @@ impl fmt::Debug for Opened {
 #[cfg(unix)]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
+
+    use http_body_util::BodyExt;
 
     use super::*;
     use crate::respond::{

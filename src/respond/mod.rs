@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 mod beneath;
 pub mod files;
 pub mod pages;
+mod stream;
 
 /// Status, fields and body.
 #[derive(Debug)]
@@ -64,12 +65,14 @@ impl Answer {
 
     /// A whole file, its type guessed from its name; an error where it is no regular file that may be read.
     pub async fn file(status: u16, path: &Path) -> io::Result<Self> {
-        // Asked first: opening a FIFO would wait for somebody who writes, perhaps for ever.
-        if !tokio::fs::metadata(path).await?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
+        let wanted = path.to_owned();
+        let opening = tokio::task::spawn_blocking(move || beneath::open_anywhere(&wanted));
+        let (file, metadata) = opening.await.map_err(io::Error::other).flatten()?;
         let kind = mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream");
-        Ok(Self::typed(status, with_charset(kind), tokio::fs::read(path).await?))
+        let body = stream::read(tokio::fs::File::from(file), metadata.len());
+        let answer = Self { body, ..Self::empty(status) };
+        let answer = answer.with("content-type", with_charset(kind));
+        Ok(answer.with("content-length", metadata.len().to_string()))
     }
 
     /// One more field.
@@ -124,6 +127,8 @@ fn push_escaped(out: &mut String, byte: u8, plain: bool) {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
     use crate::head::{Fields, Host, RequestHead};
 
@@ -203,7 +208,9 @@ mod tests {
         std::fs::write(&path, "<p>Ada</p>").expect("a file");
         let answer = Answer::file(418, &path).await.expect("an answer");
         assert_eq!((answer.status, answer.field("content-type")), (418, Some("text/html; charset=utf-8")));
-        assert_eq!(bytes(&answer), b"<p>Ada</p>");
+        assert_eq!(answer.field("content-length"), Some("10"));
+        let Body::Stream(stream) = answer.body else { panic!("no stream: {:?}", answer.body) };
+        assert_eq!(stream.collect().await.expect("all of it").to_bytes(), "<p>Ada</p>");
     }
 
     #[tokio::test]
@@ -211,5 +218,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Answer::file(200, folder.path()).await.is_err());
         assert!(Answer::file(200, &folder.path().join("none")).await.is_err());
+        #[cfg(unix)]
+        {
+            let fifo = folder.path().join("fifo");
+            rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
+            assert!(Answer::file(200, &fifo).await.is_err());
+        }
     }
 }

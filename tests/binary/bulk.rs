@@ -34,7 +34,7 @@ fn block() -> Vec<u8> {
 }
 
 /// Writes so many blocks.
-fn write(mut stream: impl Write, blocks: u64) -> io::Result<()> {
+pub(crate) fn write(mut stream: impl Write, blocks: u64) -> io::Result<()> {
     let mut block = block();
     for number in 0..blocks {
         block[..8].copy_from_slice(&number.to_be_bytes());
@@ -62,11 +62,14 @@ pub(crate) fn download(folder: &Folder, blocks: u64) -> u64 {
         asked.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", length(blocks)))?;
         write(asked.stream.get_ref(), blocks)
     });
-    growth("download", folder, port, blocks, |client| {
-        client.send(request("/"));
-        assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
-        read(client.stream(), blocks).unwrap();
-    })
+    growth("download", folder, &format!("to = {port}"), blocks, |client| take(client, blocks))
+}
+
+/// Asks for so many blocks and reads them.
+pub(crate) fn take(client: &mut Connection, blocks: u64) {
+    client.send(request("/"));
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
+    read(client.stream(), blocks).unwrap();
 }
 
 /// Uploads so many blocks through a proxy; tells by how much its memory grew at most.
@@ -75,16 +78,23 @@ pub(crate) fn upload(folder: &Folder, blocks: u64) -> u64 {
         read(&mut *asked.stream, blocks)?;
         asked.answer("all of it came")
     });
-    growth("upload", folder, port, blocks, |client| {
+    growth("upload", folder, &format!("to = {port}"), blocks, |client| {
         client.send(format!("PUT / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", length(blocks)));
         write(client.stream().get_ref(), blocks).unwrap();
         assert_eq!(client.answer().unwrap().body, "all of it came");
     })
 }
 
-fn growth(what: &str, folder: &Folder, port: u16, blocks: u64, transfer: impl FnOnce(&mut Connection)) -> u64 {
+/// Transfers so many blocks by a route of that action; tells by how much the memory of the proxy grew at most.
+pub(crate) fn growth(
+    what: &str,
+    folder: &Folder,
+    action: &str,
+    blocks: u64,
+    transfer: impl FnOnce(&mut Connection),
+) -> u64 {
     let table =
-        format!("[routes]\nbig = {{ path = \"/\", to = {port} }}\nsmall = {{ path = \"/small\", respond = \"1\" }}\n");
+        format!("[routes]\nbig = {{ path = \"/\", {action} }}\nsmall = {{ path = \"/small\", respond = \"1\" }}\n");
     folder.write(TABLE, table);
     let portolan = Portolan::serve(folder, &[]);
     let mut client = Connection::to(portolan.address());

@@ -89,6 +89,16 @@ fn a_download_of_1_gb_takes_no_memory() {
 }
 
 #[test]
+fn a_file_of_100_mb_as_an_answer_takes_no_memory() {
+    let (folder, blocks) = (Folder::new(), bulk::blocks(100_000_000));
+    bulk::write(fs::File::create(folder.file("big")).unwrap(), blocks).unwrap();
+    let growth = bulk::growth("download of a file", &folder, "respond = { file = \"big\" }", blocks, |client| {
+        bulk::take(client, blocks);
+    });
+    assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
+}
+
+#[test]
 fn an_upload_of_1_gb_takes_no_memory() {
     let growth = bulk::upload(&Folder::new(), bulk::blocks(1_000_000_000));
     assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");

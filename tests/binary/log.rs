@@ -51,6 +51,23 @@ fn an_exchange_is_a_line_of_columns() {
 }
 
 #[test]
+fn a_file_that_came_whole_is_not_told_as_left() {
+    let folder = Folder::with_table(
+        "[routes]\nfiles = { path = \"/files\", files = \".\", strip_prefix = true }\n\
+         mock = { path = \"/mock\", respond = { file = \"full\" } }\n\
+         bare = { path = \"/bare\", respond = { file = \"empty\" } }\n",
+    );
+    folder.write("full", "hello");
+    folder.write("empty", "");
+    let portolan = Portolan::serve(&folder, &[]);
+    for (path, body) in [("/files/full", "hello"), ("/files/empty", ""), ("/mock", "hello"), ("/bare", "")] {
+        assert_eq!(get(portolan.address(), path).body, body);
+        let line = portolan.err.wait_for(|line| line.contains(path));
+        assert!(line.contains(" 200 ") && !line.contains("client left"), "{line}");
+    }
+}
+
+#[test]
 fn a_tunnel_is_a_line_when_it_opens_and_a_line_when_it_closes() {
     let portolan = Portolan::serve(&Folder::new(), &[&format!("/={}", echo())]);
     let mut tunnel = Connection::to(portolan.address());
