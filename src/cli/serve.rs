@@ -48,7 +48,7 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
             terminal.tell(&[problem]);
         }
         let config = checked(load_table(global, listen.as_ref())?, terminal)?;
-        let table = TableFile { file: load::files(&file)[0].clone(), watch, listening: config.listen.clone(), listen };
+        let table = TableFile::new(load::files(&file)[0].clone(), watch, &config, listen);
         (config, Some(table))
     } else {
         // What was typed goes over what the environment says; two things that were typed contradict each other.
@@ -90,7 +90,10 @@ pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Ter
                 () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, &voice) },
                 signal = signals.next() => match signal {
                     Asked::Reload => match &mut table {
-                        Some(table) => table.reload(&proxy, &voice),
+                        Some(table) => {
+                            table.watch.look();
+                            table.reload(&proxy, &voice);
+                        }
                         None => voice.note("there is no file to reload: the routes were typed"),
                     },
                     Asked::End => break,
@@ -187,11 +190,19 @@ pub(super) struct TableFile {
     watch: Watch,
     /// Where the proxy listens, which a reload does not change.
     listening: Listen,
+    /// Where it was last asked to.
+    wanted: Listen,
     /// What was typed.
     listen: Option<Listen>,
 }
 
 impl TableFile {
+    /// The file whose table is served as `config`.
+    fn new(file: PathBuf, watch: Watch, config: &Config, listen: Option<Listen>) -> Self {
+        let listening = Listen { origin: None, ..config.listen.clone() };
+        Self { file, watch, wanted: listening.clone(), listening, listen }
+    }
+
     /// Puts the file as it is now in force, if it is good.
     fn reload(&mut self, proxy: &Proxy, voice: &Voice<'_>) {
         let began = Instant::now();
@@ -210,15 +221,17 @@ impl TableFile {
             return;
         };
         voice.tell(&loaded.diagnostics);
-        if (&config.listen.required, &config.listen.optional) != (&self.listening.required, &self.listening.optional) {
+        // Wherever it is written: a line above it is no other address.
+        let wanted = Listen { origin: None, ..config.listen.clone() };
+        if wanted != self.wanted && wanted != self.listening {
             voice.note("`listen` has changed; restart portolan to listen there");
-            self.listening = config.listen.clone();
         }
+        self.wanted = wanted;
         match proxy.swap(config) {
             Ok(change) if voice.terminal.quiet || change == Change::default() => {}
             Ok(change) => {
                 let took = began.elapsed().as_millis();
-                voice.note(&format!("reloaded {name} in {took} ms: {}, 0 connections dropped", words(&change)));
+                voice.note(&format!("reloaded {name} in {took} ms: {}", words(&change)));
             }
             Err(error) => voice.note(&format!("reload refused, the table stays in force: {error}")),
         }
