@@ -21,7 +21,7 @@ use super::{
 use crate::{
     app::{Proxy, StartError},
     config::{Config, Listen, load},
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, without_number},
     discover,
     live::Change,
     observe::{Format, Log},
@@ -259,7 +259,7 @@ fn told(error: StartError, listen: &Listen) -> Stop {
         StartError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
             .help("write fewer or shorter `path_regex` patterns"),
         StartError::System(error) => {
-            Diagnostic::error("system", format!("the system does not let the proxy start: {error}"))
+            Diagnostic::error("system", format!("the system does not let the proxy start: {}", without_number(&error)))
         }
     };
     problem.into()

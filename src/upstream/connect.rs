@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::Endpoint;
-use crate::{config::Address, tunnel::gather::poll_write_gathered};
+use crate::{config::Address, diagnostic::without_number, tunnel::gather::poll_write_gathered};
 
 /// A connection to a program.
 #[derive(Debug)]
@@ -93,10 +93,7 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "nothing listens there".into(),
         io::ErrorKind::NotFound => "there is no such address".into(),
         io::ErrorKind::PermissionDenied => "access to it is not permitted".into(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-        }
+        _ => without_number(error),
     }
 }
 
