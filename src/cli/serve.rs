@@ -90,10 +90,7 @@ pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Ter
                 () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, &voice) },
                 signal = signals.next() => match signal {
                     Asked::Reload => match &mut table {
-                        Some(table) => {
-                            table.watch.look();
-                            table.reload(&proxy, &voice);
-                        }
+                        Some(table) => table.reload(&proxy, &voice),
                         None => voice.note("there is no file to reload: the routes were typed"),
                     },
                     Asked::End => break,
@@ -206,6 +203,8 @@ impl TableFile {
     /// Puts the file as it is now in force, if it is good.
     fn reload(&mut self, proxy: &Proxy, voice: &Voice<'_>) {
         let began = Instant::now();
+        // Whoever asked for this: what it finds is told once.
+        self.watch.look();
         let name = shown(&self.file);
         let name = name.display();
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
