@@ -16,7 +16,7 @@ use crate::{
     bulk,
     client::{Answer, Connection, get, until},
     folder::{Folder, TABLE},
-    origin::named,
+    origin::{UPGRADE, echo, named},
     program::{Lines, Portolan, portolan, portolan_with_descriptors, tell},
 };
 
@@ -67,6 +67,27 @@ fn one_connection_too_many_is_told_and_has_room_once_another_leaves() {
     assert_eq!(guests[0].get("/").body, "web", "those that are in go on");
     guests.pop();
     until("there is room again", || is(&get_or_refused(portolan.address()), 200));
+}
+
+#[test]
+fn a_tunnel_is_a_connection_for_as_long_as_it_lasts() {
+    let route = format!("/={}", echo());
+    let arguments = ["serve", "--listen", "127.0.0.1:0", &route];
+    let portolan = Portolan::start(portolan_with_descriptors(136, &Folder::new(), &arguments));
+    let open = || {
+        let mut tunnel = Connection::to(portolan.address());
+        tunnel.send(UPGRADE);
+        assert!(tunnel.head().unwrap().starts_with("HTTP/1.1 101"));
+        tunnel
+    };
+    let mut tunnels: Vec<_> = (0..4).map(|_| open()).collect();
+    assert_eq!(Connection::to(portolan.address()).answer().unwrap().status, 503);
+    tunnels.pop();
+    until("there is room again", || {
+        let mut guest = Connection::to(portolan.address());
+        let head = guest.try_send(UPGRADE).and_then(|()| guest.head());
+        head.is_ok_and(|head| head.starts_with("HTTP/1.1 101"))
+    });
 }
 
 #[test]
