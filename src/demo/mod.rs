@@ -83,7 +83,7 @@ async fn free_port() -> io::Result<u16> {
 fn answer(sample: Sample, port: u16, request: &Request<Incoming>) -> Response<Body> {
     match (sample, request.uri().path()) {
         (Sample::Web, "/") => page(include_str!("page.html").replace("{port}", &port.to_string())),
-        (Sample::Api, "/api/hello") => hello(port, request),
+        (Sample::Api, "/api" | "/api/hello") => hello(port, request),
         (Sample::Api, "/api/clock") => clock(),
         (Sample::Docs, "/") => page(format!(
             "<!doctype html><meta charset=utf-8><title>docs</title><style>:root{{color-scheme:light dark}}\
