@@ -5,13 +5,10 @@
 //! answer, and never when a fresh connection fails: then the program has a say in it.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -186,18 +183,7 @@ async fn exchange(
     uploads: &mut Uploads<'_>,
 ) -> Result<(Response<Incoming>, Lease<Upload>), Broken> {
     uploads.listen_for_continue(&mut request);
-    deadlines.arm(Limit::Answer, limit);
-    let answered = {
-        let mut sending = pin!(lease.sender().try_send_request(request));
-        poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if deadlines.is_over(Limit::Answer) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    };
-    deadlines.disarm(Limit::Answer);
-    match answered {
+    match deadlines.answer_in_time(limit, lease.sender().try_send_request(request)).await {
         None => Err(Broken { reason: Reason::Timeout(limit), again: Again::Never }),
         Some(Ok(response)) => {
             uploads.shut_the_gate();

@@ -3,7 +3,7 @@
 //! The bytes of the tunnel exist only once the program has agreed with a 101: until then there is nothing to carry
 //! them, so what a client sends behind its request cannot reach the program early.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::{
@@ -21,7 +21,7 @@ use super::{
     send::{reason, request},
 };
 use crate::{
-    listen::{conn::Socket, deadlines::Limit},
+    listen::conn::Socket,
     observe::{Ending, Exchange, Kind},
     tunnel::{self, Side},
     upstream::{InFlight, connect::Stream},
@@ -69,16 +69,9 @@ impl Asking<'_> {
     }
 
     async fn ask(&mut self, asked: &Asked<'_>, outgoing: &Outgoing<'_>) -> Result<Response<Incoming>, Reason> {
-        asked.deadlines.arm(Limit::Answer, self.limit);
-        let mut sending = pin!(self.sender.send_request(request(asked, outgoing, Upload::Empty)));
-        let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(|error| reason(&error))),
-            Poll::Pending if asked.deadlines.is_over(Limit::Answer) => Poll::Ready(Err(Reason::Timeout(self.limit))),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
-        asked.deadlines.disarm(Limit::Answer);
-        answered
+        let answer = self.sender.send_request(request(asked, outgoing, Upload::Empty));
+        let answered = asked.deadlines.answer_in_time(self.limit, answer).await;
+        answered.ok_or(Reason::Timeout(self.limit))?.map_err(|error| reason(&error))
     }
 }
 

@@ -9,12 +9,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -89,6 +91,20 @@ impl Deadlines {
     /// Waits no more.
     pub fn disarm(&self, limit: Limit) {
         self.due[limit as usize].store(0, Relaxed);
+    }
+
+    /// Waits for the beginning of an answer; `None` where it does not come in time.
+    pub async fn answer_in_time<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
+        self.arm(Limit::Answer, limit);
+        let mut answer = pin!(answer);
+        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending if self.is_over(Limit::Answer) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.disarm(Limit::Answer);
+        answered
     }
 
     /// Whether it has waited too long.
