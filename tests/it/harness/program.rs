@@ -38,6 +38,14 @@ impl Program {
         Wire::new(stream)
     }
 
+    /// The connection on which the next request comes: the one that may have been kept, or a new one.
+    pub(crate) async fn next_connection(&self, mut kept: Wire) -> Wire {
+        tokio::select! {
+            connection = self.connection() => connection,
+            true = kept.has_more() => kept,
+        }
+    }
+
     /// Asserts that nobody has connected since the last connection was taken. A connection that the proxy had begun
     /// before its answer would be seen here.
     pub(crate) fn is_left_alone(&self) {
