@@ -136,16 +136,6 @@ async fn f5_a_small_body_is_repeated_with_an_idempotent_request() {
 }
 
 #[tokio::test]
-async fn f23_a_client_that_leaves_before_a_small_body_is_whole_leaves_the_program_alone() {
-    let (mut client, program, proxy) = through("").await;
-    client.send("PUT / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\npart").await;
-    client.shut().await;
-    client.rest().await;
-    program.is_left_alone();
-    goes_on(&mut proxy.connect().await, &program).await;
-}
-
-#[tokio::test]
 async fn f5_a_body_too_large_to_keep_is_sent_once() {
     let (mut client, mut kept, program, _proxy) = with_a_kept_connection("").await;
     let body = "b".repeat(64 * 1024 + 1);
@@ -311,69 +301,6 @@ async fn f13_an_answer_of_http_0_9_is_a_bad_reply() {
     assert_eq!(client.response().await.error(), (502, "bad-upstream-reply"));
 }
 
-const EXPECTS: &str = "POST / HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\n";
-const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
-
-#[tokio::test]
-async fn f15_s41_the_clients_body_is_asked_for_when_the_program_asks_for_it() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(EXPECTS).await;
-    let mut connection = program.connection().await;
-    assert_eq!(connection.head().await.field("expect"), Some("100-continue"));
-    connection.send(CONTINUE).await;
-    assert_eq!(client.head().await.text, CONTINUE);
-    client.send("a body").await;
-    assert_eq!(connection.bytes(6).await, b"a body");
-    connection.send(OK).await;
-    assert_eq!(client.response().await.text(), "ok");
-    // Both connections are clean: they go on.
-    client.send(GET).await;
-    connection.answers(OK).await;
-    assert_eq!(client.response().await.text(), "ok");
-}
-
-#[tokio::test]
-async fn f15_s41_a_program_that_says_nothing_gets_the_body_after_a_while() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(EXPECTS).await;
-    let mut connection = program.connection().await;
-    connection.head().await;
-    assert_eq!(client.head().await.text, CONTINUE);
-    client.send("a body").await;
-    assert_eq!(connection.bytes(6).await, b"a body");
-    connection.send(OK).await;
-    assert_eq!(client.response().await.text(), "ok");
-}
-
-#[tokio::test]
-async fn f15_t24_an_answer_before_the_body_is_passed_on_and_neither_connection_is_used_again() {
-    for status in [417, 200, 401] {
-        let (mut client, program, proxy) = through("").await;
-        client.send(EXPECTS).await;
-        let mut connection = program.connection().await;
-        connection.head().await;
-        connection.send(format!("HTTP/1.1 {status} Now\r\ncontent-length: 2\r\n\r\nno")).await;
-        // No 100 comes before it.
-        let response = client.response().await;
-        assert_eq!((response.status, response.text().as_str()), (status, "no"));
-        connection.end().await;
-        assert_eq!(client.end().await, End::Closed);
-        goes_on(&mut proxy.connect().await, &program).await;
-    }
-}
-
-#[tokio::test]
-async fn s17_s41_a_1_0_client_gets_no_interim_answer() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send("POST / HTTP/1.0\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\na body").await;
-    let mut connection = program.connection().await;
-    connection.head().await;
-    connection.send(CONTINUE).await;
-    assert_eq!(connection.bytes(6).await, b"a body");
-    connection.send(OK).await;
-    assert_eq!(client.response().await.text(), "ok");
-}
-
 #[tokio::test]
 async fn f16_s47_an_answer_reaches_a_client_that_is_still_uploading() {
     let (mut client, program, proxy) = through("").await;
@@ -439,67 +366,6 @@ async fn t23_an_answer_of_our_own_reaches_a_client_that_uploads_and_its_body_is_
         }
     }
     program.is_left_alone();
-}
-
-#[tokio::test]
-async fn f23_a_client_that_leaves_while_it_waits_cancels_its_request() {
-    for request in [GET.to_owned(), post("/", "a body")] {
-        let (mut client, program, _proxy) = through("").await;
-        client.send(request).await;
-        let mut connection = program.connection().await;
-        connection.request().await;
-        drop(client);
-        connection.end().await;
-    }
-}
-
-#[tokio::test]
-async fn f23_a_client_that_resets_while_it_waits_cancels_its_request() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(GET).await;
-    let mut connection = program.connection().await;
-    connection.request().await;
-    client.reset();
-    connection.end().await;
-}
-
-#[tokio::test]
-async fn f23_a_client_that_leaves_in_mid_upload_never_looks_done() {
-    for (framing, part) in [("content-length: 100", "part"), ("transfer-encoding: chunked", "4\r\npart\r\n")] {
-        let (mut client, program, _proxy) = through("").await;
-        client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{part}")).await;
-        let mut connection = program.connection().await;
-        connection.head().await;
-        assert_eq!(connection.until(part).await, part);
-        drop(client);
-        connection.end().await;
-    }
-}
-
-#[tokio::test]
-async fn f23_a_client_that_leaves_in_mid_download_stops_it() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(GET).await;
-    let mut connection = program.connection().await;
-    connection.answers("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
-    client.head().await;
-    drop(client);
-    // Sooner or later nobody takes any more.
-    while connection.try_send("x".repeat(64 * 1024)).await.is_ok() {}
-}
-
-#[tokio::test]
-async fn f23_a_client_that_leaves_a_stream_in_which_nothing_happens_ends_it() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(get("/events", &["accept: text/event-stream"])).await;
-    let mut connection = program.connection().await;
-    connection
-        .answers("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
-    connection.send("9\r\ndata: 0\n\n\r\n").await;
-    client.until("data: 0\n\n\r\n").await;
-    drop(client);
-    connection.end().await;
 }
 
 #[tokio::test]

@@ -232,16 +232,6 @@ async fn f19_a_side_that_is_gone_takes_the_other_with_it() {
 }
 
 #[tokio::test]
-async fn f23_a_client_that_leaves_before_the_101_takes_the_request_with_it() {
-    let (mut client, program, _proxy) = through("").await;
-    client.send(get("/", &FIELDS)).await;
-    let mut connection = program.connection().await;
-    connection.head().await;
-    drop(client);
-    connection.end().await;
-}
-
-#[tokio::test]
 async fn f3_an_upgrade_without_an_answer_is_given_up_at_the_limit() {
     let (mut client, program, _proxy) = through("timeout = \"200ms\"").await;
     client.send(get("/", &FIELDS)).await;

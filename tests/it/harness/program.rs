@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use tokio::net::TcpListener;
 
-use super::{Wire, within};
+use super::{Wire, message::latin1, within};
 
 /// A listening program. What connects waits until the test takes it.
 #[derive(Debug)]
@@ -43,6 +43,22 @@ impl Program {
         tokio::select! {
             connection = self.connection() => connection,
             true = kept.has_more() => kept,
+        }
+    }
+
+    /// The connection that asks with `line`, and all that came on those before it, which have ended.
+    pub(crate) async fn connection_asking(&self, line: &str) -> (Wire, Vec<String>) {
+        let mut before = Vec::new();
+        loop {
+            let mut connection = self.connection().await;
+            if !connection.has_more().await {
+                continue;
+            }
+            let head = connection.head().await;
+            if head.line() == line {
+                return (connection, before);
+            }
+            before.push(head.text + &latin1(&connection.rest().await.0));
         }
     }
 

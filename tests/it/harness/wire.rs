@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use super::{
@@ -52,6 +53,14 @@ impl Wire {
     pub(crate) fn twin(&self) -> Self {
         let socket = socket2::SockRef::from(&self.stream).try_clone().unwrap();
         Self::new(TcpStream::from_std(socket.into()).unwrap())
+    }
+
+    /// Sends bytes of no meaning until the other side has taken none for a while.
+    pub(crate) async fn fill(&mut self) {
+        let bytes = [b'f'; READ];
+        while let Ok(sent) = timeout(Duration::from_millis(300), self.stream.write(&bytes)).await {
+            sent.unwrap();
+        }
     }
 
     /// Whether anything has come that nobody has looked at, be it the end. The kernel is asked: it waits for nothing.
