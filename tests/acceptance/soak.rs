@@ -286,7 +286,9 @@ impl All {
         if !fault.may_be(seed, seen) && !was_unlucky {
             return Err(Broken::Malformed(format!("{method} has seen {seen:?}")));
         }
-        let is_kept = |answer: &Answer| sent.is_ok() && answer.head.field("connection") != Some("close");
+        // An upload that the program did not want may be too long to be read, and ends the connection then.
+        let is_asked = upload.is_none() && sent.is_ok();
+        let is_kept = |answer: &Answer| is_asked && answer.head.field("connection") != Some("close");
         Ok(answer.ok().filter(is_kept).map(|_| wire))
     }
 
