@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    End, Framing, GET, OK, PATIENCE, Program, Proxy, Response, Wire, get, post, program, program_on, proxy, request,
-    through,
+    End, Framing, GET, OK, PATIENCE, Program, Proxy, Response, Wire, bytes_of, get, latin1, post, program, program_on,
+    proxy, request, through,
 };
 
 /// A client whose proxy keeps a connection to the program from an earlier request.
@@ -205,7 +205,7 @@ async fn s46_nothing_is_repeated_after_a_byte_of_an_answer() {
     client.send(GET).await;
     kept.answers("HTTP/1.1 2").await;
     kept.shut().await;
-    assert_eq!(client.response().await.status, 502);
+    assert_eq!(client.response().await.error(), (502, "upstream-closed"));
     program.is_left_alone();
 }
 
@@ -217,7 +217,7 @@ async fn f8_a_crash_in_mid_head_is_told() {
         let mut connection = program.connection().await;
         connection.answers(part).await;
         connection.shut().await;
-        assert_eq!(client.response().await.status, 502, "{part:?}");
+        assert_eq!(client.response().await.error(), (502, "upstream-closed"), "{part:?}");
         program.is_left_alone();
         goes_on(&mut client, &program).await;
     }
@@ -319,7 +319,7 @@ async fn f16_s47_an_answer_reaches_a_client_that_is_still_uploading() {
 }
 
 #[tokio::test]
-async fn f16_a_program_that_answers_and_reads_on_gets_the_whole_body() {
+async fn f16_s47_a_program_that_answers_and_reads_on_gets_the_whole_body() {
     let (mut client, program, _proxy) = through("").await;
     client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nfirst").await;
     let mut connection = program.connection().await;
@@ -331,6 +331,86 @@ async fn f16_a_program_that_answers_and_reads_on_gets_the_whole_body() {
     assert_eq!(connection.bytes(5).await, b"later");
     connection.send("4\r\nlate\r\n0\r\n\r\n").await;
     assert_eq!(client.until("0\r\n\r\n").await, "4\r\nlate\r\n0\r\n\r\n");
+}
+
+/// The heads of a large upload, and of the rest of its body.
+const UPLOADS: [(&str, &str); 2] = [("content-length: 100000000", ""), ("transfer-encoding: chunked", "1000000\r\n")];
+
+#[tokio::test]
+async fn f16_s47_an_upload_without_an_end_does_not_hold_an_answer_up() {
+    for (framing, begin) in UPLOADS {
+        for told in ["connection: close\r\n", ""] {
+            let (mut client, program, proxy) = through("").await;
+            client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{begin}")).await;
+            let mut connection = program.connection().await;
+            connection.head().await;
+            // It answers, keeps its connection, and reads no more.
+            connection.send(format!("HTTP/1.1 413 Content Too Large\r\n{told}content-length: 2\r\n\r\nno")).await;
+            // The client goes on until it sees the answer, as browsers do.
+            while !client.has_news() && client.try_send([b'b'; 16 * 1024]).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            let response = client.response().await;
+            assert_eq!((response.status, response.text().as_str()), (413, "no"), "{framing} {told}");
+            drop(client);
+            // Whatever is left of the upload is no request, and the connection that has it is not used again.
+            let mut other = proxy.connect().await;
+            other.send(get("/other", &[])).await;
+            let mut fresh = program.connection().await;
+            assert_eq!(fresh.answers(OK).await.line(), "GET /other HTTP/1.1");
+            assert_eq!(other.response().await.text(), "ok");
+            connection.rest().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn f16_s47_a_long_answer_and_an_upload_that_nobody_reads_do_not_wait_for_each_other() {
+    let (mut client, program, _proxy) = through("").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n").await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    let mut uploading = client.twin();
+    let uploads = async {
+        while uploading.try_send([b'b'; 64 * 1024]).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let answer = bytes_of(20_000_000);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+    let answers = async {
+        let ((), response) = tokio::join!(connection.send([head.as_bytes(), &answer].concat()), client.response());
+        assert!(response.body == answer, "{} bytes", response.body.len());
+    };
+    tokio::select! {
+        () = uploads => {}
+        () = answers => {}
+    }
+}
+
+#[tokio::test]
+async fn f16_t23_a_connection_whose_upload_was_not_read_to_its_end_is_not_used_again() {
+    for (framing, begin, rest) in [
+        ("content-length: 9", "first", "last"),
+        ("transfer-encoding: chunked", "5\r\nfirst\r\n", "4\r\nlast\r\n0\r\n\r\n"),
+    ] {
+        let (mut client, program, proxy) = through("").await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{begin}")).await;
+        let mut connection = program.connection().await;
+        connection.head().await;
+        connection.until("first").await;
+        connection.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok");
+        // While the rest is still to come the connection is nobody's.
+        let mut other = proxy.connect().await;
+        other.send(get("/other", &[])).await;
+        let mut fresh = program.connection().await;
+        assert_eq!(fresh.answers(OK).await.line(), "GET /other HTTP/1.1", "{framing}");
+        assert_eq!(other.response().await.text(), "ok");
+        let _ = client.try_send(rest).await;
+        client.try_shut().await;
+        let (seen, _) = connection.rest().await;
+        assert!(!latin1(&seen).contains("HTTP/1.1"), "{framing}: {:?}", latin1(&seen));
+    }
 }
 
 #[tokio::test]

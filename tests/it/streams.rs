@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::time::sleep;
 
 use crate::harness::{End, GET, OK, Proxy, Wire, bytes_of, get, through};
 

@@ -15,7 +15,7 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use fault::{Case, bytes_of, chunked, each_seed, is_full};
-pub(crate) use message::{Framing, Request, Response};
+pub(crate) use message::{Framing, Head, Request, Response, latin1};
 pub(crate) use origin::{Origin, origin};
 pub(crate) use program::{Program, program, program_on};
 pub(crate) use proxy::{Proxy, proxy, through};
