@@ -21,6 +21,7 @@ use std::{
 
 use crate::{
     bulk::{MOST_GROWTH, mebibytes},
+    chance::random,
     client::{Connection, request},
     folder::{Folder, TABLE},
     origin::{Asked, UPGRADE, echo, origin},
@@ -183,15 +184,7 @@ impl Town {
 
 /// Whether a table has a fleeting route.
 fn has(edit: usize, number: usize) -> bool {
-    random(edit * FLEETING + number).is_multiple_of(2)
-}
-
-/// Numbers without a pattern (SplitMix64).
-fn random(seed: usize) -> u64 {
-    let mut z = (seed as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    random((edit * FLEETING + number) as u64).is_multiple_of(2)
 }
 
 /// An endless stream of numbers.
@@ -271,7 +264,7 @@ impl All<'_> {
             if self.is_over() {
                 break;
             }
-            let wanted = Wanted::any(random(number + CLIENTS * count));
+            let wanted = Wanted::any(random((number + CLIENTS * count) as u64));
             let oldest = self.settled.load(SeqCst);
             let answer = connection.try_get(&wanted.path());
             let newest = self.begun.load(SeqCst);

@@ -1,13 +1,16 @@
-//! The promises that take minutes to keep: 500 edits under load without a failure, and bodies of 10 GB in no memory.
+//! The promises that take minutes to keep: 500 edits under load without a failure, bodies of 10 GB in no memory, half
+//! an hour among broken clients and programs.
 //!
 //! `cargo test` runs a short form. The long one, with its figures:
-//! `PORTOLAN_ACCEPTANCE=full cargo test --release --test acceptance`
+//! `PORTOLAN_ACCEPTANCE=full cargo test --release --test acceptance`; `PORTOLAN_SOAK_MINUTES` makes the half hour
+//! another time.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
 #![expect(clippy::print_stderr, reason = "what the proxy said is shown with a failed test")]
 
 #[path = "../binary/bulk.rs"]
 mod bulk;
+mod chance;
 #[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
 #[path = "../binary/client.rs"]
 mod client;
@@ -20,6 +23,7 @@ mod origin;
 #[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
 #[path = "../binary/program.rs"]
 mod program;
+mod soak;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -64,6 +68,17 @@ fn an_upload_of_any_size_takes_no_memory() {
     let _alone = alone();
     let growth = bulk::upload(&Folder::new(), bulk::blocks(bytes()));
     assert!(growth <= bulk::MOST_GROWTH, "{growth} bytes");
+}
+
+#[test]
+fn what_is_right_stays_right_and_nothing_grows_among_broken_clients_and_programs() {
+    let _alone = alone();
+    let minutes = match std::env::var("PORTOLAN_SOAK_MINUTES") {
+        Ok(minutes) => minutes.parse().expect("PORTOLAN_SOAK_MINUTES is a number"),
+        Err(_) if is_full() => 30.0,
+        Err(_) => 0.1,
+    };
+    soak::run(Duration::from_secs_f64(minutes * 60.0));
 }
 
 fn bytes() -> u64 {

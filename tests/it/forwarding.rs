@@ -39,6 +39,32 @@ async fn s23_fields_of_one_connection_do_not_go_further() {
 }
 
 #[tokio::test]
+async fn s23_s24_case_is_no_way_round_it() {
+    let fields = [
+        "X-Named: 1",
+        "Connection: X-nAMED, HOST, Content-LENGTH, Cookie, Close",
+        "Keep-Alive: timeout=5",
+        "PROXY-CONNECTION: keep-alive",
+        "Te: Trailers, gzip",
+        "UPGRADE: websocket",
+        "Proxy-AUTHORIZATION: Basic eA==",
+        "X-Forwarded-FOR: 6.6.6.6",
+        "X_FORWARDED_PROTO: https",
+        "FORWARDED: for=6.6.6.6",
+        "Cookie: c",
+        "X-Other: 1",
+    ];
+    let answer = "HTTP/1.1 200 OK\r\nX-Hop: 1\r\nConnection: x-HOP, Set-Cookie\r\nKEEP-ALIVE: timeout=9\r\nSet-Cookie: a\r\n\
+        Proxy-Connection: close\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n";
+    let (seen, response, proxy) = exchanged("", &get("/", &fields), answer).await;
+    let kept: Vec<_> = seen.fields().filter(|(name, _)| !["te", "connection"].contains(name)).collect();
+    let expected = format!("host: localhost\r\nCookie: c\r\nX-Other: 1\r\n{}", proxy.added("localhost"));
+    assert_eq!(kept, expected.lines().map(|line| line.split_once(": ").unwrap()).collect::<Vec<_>>());
+    assert_eq!((seen.field("te"), seen.field("connection")), (Some("trailers"), Some("te")));
+    assert_eq!(response.without_date(), "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nContent-Length: 0\r\n\r\n");
+}
+
+#[tokio::test]
 async fn s23_only_the_wish_for_trailers_is_passed_on() {
     let (seen, _) = forwarded(&get("/", &["te: trailers, deflate;q=0.5", "connection: te"])).await;
     assert_eq!((seen.field("te"), seen.field("connection")), (Some("trailers"), Some("te")));

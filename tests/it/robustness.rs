@@ -6,37 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::harness::{End, GET, Origin, Proxy, origin, proxy, through};
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough to vary bytes, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_of<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
-        choices[self.below(choices.len())]
-    }
-
-    /// One of the good ones, and one time in eight one of the bad ones.
-    fn mostly<'a>(&mut self, (good, bad): (&[&'a str], &[&'a str])) -> &'a str {
-        let of = if self.below(8) == 0 { bad } else { good };
-        self.one_of(of)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.below(most + 1)).map(|_| self.next() as u8).collect()
-    }
-}
+use crate::harness::{End, GET, Origin, Proxy, Random, origin, proxy, through};
 
 /// An origin and a proxy that leads every local host to it.
 pub(crate) async fn between() -> (Origin, Proxy) {

@@ -3,18 +3,23 @@
 //! The proxy runs on threads of its own, so a test reads from top to bottom: what the client sends, what the program
 //! sees, what it answers, what comes back. Nothing sleeps; whatever is waited for fails the test after [`PATIENCE`].
 
+mod fault;
 mod message;
 mod origin;
 mod program;
 mod proxy;
+mod random;
+pub(crate) mod sockets;
 mod wire;
 
 use std::time::Duration;
 
-pub(crate) use message::{Framing, Request, Response};
+pub(crate) use fault::{Case, bytes_of, chunked, each_seed, is_full};
+pub(crate) use message::{Framing, Head, Request, Response, latin1};
 pub(crate) use origin::{Origin, origin};
 pub(crate) use program::{Program, program, program_on};
 pub(crate) use proxy::{Proxy, proxy, through};
+pub(crate) use random::Random;
 pub(crate) use wire::{End, Wire};
 
 /// How long anything may take. No speed is measured: it is only less than every limit of the proxy that could bring
@@ -41,6 +46,16 @@ pub(crate) fn request(method: &str, target: &str, fields: &[&str]) -> String {
 /// A POST whose length is told.
 pub(crate) fn post(target: &str, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Asks again and again until it is so: for what nobody announces.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let asked = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within(what, asked).await;
 }
 
 /// Waits, but not for ever.

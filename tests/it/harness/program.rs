@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use tokio::net::TcpListener;
 
-use super::{Wire, within};
+use super::{Wire, message::latin1, within};
 
 /// A listening program. What connects waits until the test takes it.
 #[derive(Debug)]
@@ -36,6 +36,30 @@ impl Program {
         let (stream, _) = within("a connection to the program", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Wire::new(stream)
+    }
+
+    /// The connection on which the next request comes: the one that may have been kept, or a new one.
+    pub(crate) async fn next_connection(&self, mut kept: Wire) -> Wire {
+        tokio::select! {
+            connection = self.connection() => connection,
+            true = kept.has_more() => kept,
+        }
+    }
+
+    /// The connection that asks with `line`, and all that came on those before it, which have ended.
+    pub(crate) async fn connection_asking(&self, line: &str) -> (Wire, Vec<String>) {
+        let mut before = Vec::new();
+        loop {
+            let mut connection = self.connection().await;
+            if !connection.has_more().await {
+                continue;
+            }
+            let head = connection.head().await;
+            if head.line() == line {
+                return (connection, before);
+            }
+            before.push(head.text + &latin1(&connection.rest().await.0));
+        }
     }
 
     /// Asserts that nobody has connected since the last connection was taken. A connection that the proxy had begun

@@ -1,10 +1,12 @@
 //! One end of a connection, byte by byte.
 
-use std::{io, time::Duration};
+use std::{io, mem::MaybeUninit, time::Duration};
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use super::{
@@ -16,7 +18,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Wire<S = TcpStream> {
     stream: S,
-    received: Vec<u8>,
+    received: BytesMut,
     end: Option<End>,
 }
 
@@ -28,6 +30,9 @@ pub(crate) enum End {
     /// With an RST.
     Reset,
 }
+
+/// Room for as much as is read at once.
+const READ: usize = 64 * 1024;
 
 /// A body and the trailers behind it.
 type Content = (Vec<u8>, String);
@@ -43,11 +48,31 @@ impl Wire {
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+
+    /// The same connection once more, to send on it while something is read.
+    pub(crate) fn twin(&self) -> Self {
+        let socket = socket2::SockRef::from(&self.stream).try_clone().unwrap();
+        Self::new(TcpStream::from_std(socket.into()).unwrap())
+    }
+
+    /// Sends bytes of no meaning until the other side has taken none for a while.
+    pub(crate) async fn fill(&mut self) {
+        let bytes = [b'f'; READ];
+        while let Ok(sent) = timeout(Duration::from_millis(300), self.stream.write(&bytes)).await {
+            sent.unwrap();
+        }
+    }
+
+    /// Whether anything has come that nobody has looked at, be it the end. The kernel is asked: it waits for nothing.
+    pub(crate) fn has_news(&self) -> bool {
+        let peeked = socket2::SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        !self.received.is_empty() || !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, received: Vec::new(), end: None }
+        Self { stream, received: BytesMut::new(), end: None }
     }
 
     /// Sends all of it.
@@ -123,7 +148,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 break end;
             }
         };
-        (std::mem::take(&mut self.received), end)
+        (std::mem::take(&mut self.received).to_vec(), end)
+    }
+
+    /// Waits for what comes next, and says whether it is not the end.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        !self.received.is_empty() || self.more().await.is_none()
+    }
+
+    /// Reads what comes next, however much it is; nothing is the end.
+    pub(crate) async fn some(&mut self) -> Option<BytesMut> {
+        if self.has_more().await { Some(std::mem::take(&mut self.received)) } else { None }
+    }
+
+    /// Reads a chunk of a chunked body; nothing is the last one.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        self.try_chunk().await.unwrap()
     }
 
     /// Waits for the end, before which nothing more may come.
@@ -143,6 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// As [`Wire::try_request`], but the first byte may be as long in coming as it likes.
     pub(crate) async fn next_request(&mut self) -> Result<Option<Request>, String> {
+        self.received.reserve(READ);
         if self.received.is_empty() && !matches!(self.stream.read_buf(&mut self.received).await, Ok(1..)) {
             return Ok(None);
         }
@@ -154,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.try_response(false).await?.ok_or_else(|| "the end instead of a response".into())
     }
 
-    async fn try_response(&mut self, to_head: bool) -> Result<Option<Response>, String> {
+    /// A response, nothing at a clean end, or what is wrong with it.
+    pub(crate) async fn try_response(&mut self, to_head: bool) -> Result<Option<Response>, String> {
         let Some(head) = self.try_head().await? else { return Ok(None) };
         let status = head.status()?;
         let framing = head.response_framing(status, to_head);
@@ -163,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn try_head(&mut self) -> Result<Option<Head>, String> {
-        if self.received.is_empty() && self.more().await.is_some() {
+        if !self.has_more().await {
             return Ok(None);
         }
         Head::parse(&self.try_until(b"\r\n\r\n").await?).map(Some)
@@ -186,15 +228,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     async fn chunks(&mut self) -> Result<Content, String> {
         let mut body = Vec::new();
-        loop {
-            let size = chunk_size(&self.try_until(b"\r\n").await?)?;
-            if size == 0 {
-                break;
-            }
-            body.extend(self.try_bytes(size).await?);
-            if self.try_bytes(2).await? != b"\r\n" {
-                return Err("no line end behind a chunk".into());
-            }
+        while let Some(chunk) = self.try_chunk().await? {
+            body.extend(chunk);
         }
         let mut trailers = String::new();
         loop {
@@ -205,17 +240,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    async fn try_chunk(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let size = chunk_size(&self.try_until(b"\r\n").await?)?;
+        if size == 0 {
+            return Ok(None);
+        }
+        let chunk = self.try_bytes(size).await?;
+        match self.try_bytes(2).await?.as_slice() {
+            b"\r\n" => Ok(Some(chunk)),
+            other => Err(format!("{:?} behind a chunk", latin1(other))),
+        }
+    }
+
     async fn try_bytes(&mut self, count: usize) -> Result<Vec<u8>, String> {
         while self.received.len() < count {
             self.wanted("a body").await?;
         }
-        Ok(self.received.drain(..count).collect())
+        Ok(self.received.split_to(count).to_vec())
     }
 
     async fn try_until(&mut self, mark: &[u8]) -> Result<Vec<u8>, String> {
         loop {
             if let Some(at) = self.received.windows(mark.len()).position(|window| window == mark) {
-                return Ok(self.received.drain(..at + mark.len()).collect());
+                return Ok(self.received.split_to(at + mark.len()).to_vec());
             }
             self.wanted(&latin1(mark)).await?;
         }
@@ -231,6 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads once.
     async fn more(&mut self) -> Option<End> {
         if self.end.is_none() {
+            self.received.reserve(READ);
             let read = within("bytes", self.stream.read_buf(&mut self.received)).await;
             self.end = match read {
                 Ok(0) => Some(End::Closed),
