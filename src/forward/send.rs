@@ -244,7 +244,10 @@ async fn exchange<C: Transport>(
     if !exchange.is_sent() {
         rest(&mut exchange, asked).await;
     }
-    if let Some(idle) = exchange.into_idle() {
+    // One that was asked to change its protocol and did not is not trusted with another request.
+    if sending.outgoing.upgrade.is_none()
+        && let Some(idle) = exchange.into_idle()
+    {
         keep.give_back(idle);
     }
     Ok(())

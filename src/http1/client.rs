@@ -255,10 +255,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
         match client.down.poll(cx, program, client.leg) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(Broken::Writing(_))) => return Poll::Ready(Err(Cut::ClientLeft)),
-            Poll::Ready(Err(broken)) => {
-                client.break_off();
-                return Poll::Ready(Err(broken.into()));
-            }
+            Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken.into())),
             Poll::Pending => {}
         }
         match self.poll_upload(cx) {

@@ -386,6 +386,9 @@ impl Parts {
             }
             self.lines.push(Line { known, name: part(header.name), value: Part::of(header.value, bytes) });
         }
+        if let Some(error) = doubts.coding {
+            return Err(error);
+        }
         if doubts.chunked && self.version == Version::Http10 {
             return Err(HeadError::Coding);
         }
@@ -408,6 +411,7 @@ fn version(minor: Option<u8>) -> Version {
 struct Doubts {
     length: Option<u64>,
     chunked: bool,
+    coding: Option<HeadError>,
 }
 
 impl Doubts {
@@ -422,7 +426,11 @@ impl Doubts {
                 self.length = Some(length);
             }
             Known::TransferEncoding if repeated => return Err(HeadError::Coding),
-            Known::TransferEncoding => self.chunked = is_chunked(value)?,
+            Known::TransferEncoding => match is_chunked(value) {
+                Ok(()) => self.chunked = true,
+                // Another may follow, which is worse.
+                Err(error) => self.coding = Some(error),
+            },
             _ => {}
         }
         Ok(())
@@ -441,9 +449,9 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 /// Exactly `chunked`, or an error that tells whether the coding is unknown or the list is wrong (RFC 9112 §6.1).
-fn is_chunked(value: &[u8]) -> Result<bool, HeadError> {
+fn is_chunked(value: &[u8]) -> Result<(), HeadError> {
     if value.eq_ignore_ascii_case(b"chunked") {
-        return Ok(true);
+        return Ok(());
     }
     let codings = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let is_token = |coding: &[u8]| !coding.is_empty() && coding.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
@@ -520,6 +528,9 @@ impl<'b> Response<'b> {
                 let repeated = seen.insert(known);
                 framing.look(known, header.value, repeated)?;
             }
+        }
+        if let Some(error) = framing.coding {
+            return Err(error.into());
         }
         let (reason, version) = (parsed.reason.unwrap_or_default(), version(parsed.version));
         let response = Response { status, reason, version, framing, seen, lines: parsed.headers };

@@ -220,13 +220,6 @@ impl<S: Transport> Serving<'_, S> {
         self.to_head
     }
 
-    /// The answer under way will not come to its end.
-    pub(super) fn break_off(&mut self) {
-        if self.down.ends_with_connection() {
-            *self.goes_on = GoesOn::Reset;
-        }
-    }
-
     /// Whether the connection can go on behind the answer that is about to be written.
     pub(super) fn will_go_on(&self) -> bool {
         self.willing && !self.waits_for_continue
@@ -312,7 +305,7 @@ impl<S: Transport> Serving<'_, S> {
     /// Ends the exchange. The connection takes a next request only if this one was read, and answered, to its end.
     pub fn finish(self) {
         *self.goes_on = if !self.down.is_done() {
-            GoesOn::Broken
+            if self.down.ends_with_connection() { GoesOn::Reset } else { GoesOn::Broken }
         } else if self.unread || !self.is_read() {
             GoesOn::AfterReading
         } else if self.will_go_on() {
