@@ -29,7 +29,11 @@ use crate::{
     config::Config,
     drain::{self, Trigger, Watcher},
     forward::{Client, Worker},
-    listen::{self, BindError, Counted, conn, deadlines::Sweep},
+    listen::{
+        self, BindError, Counted,
+        conn::{self, Exchanges},
+        deadlines::Sweep,
+    },
     live::{Change, Live, Snapshot},
     observe::Log,
     table::CompileError,
@@ -159,14 +163,8 @@ struct Accepts {
     limit: usize,
 }
 
-/// What a worker's thread owns.
-#[derive(Clone)]
-struct Core {
-    worker: Rc<Worker>,
-    sweep: Rc<Sweep>,
-    /// Guards the connections of this worker.
-    work: Watcher,
-}
+/// What is done with a connection of a worker.
+type Serve = Rc<dyn Fn(TcpStream, Client)>;
 
 /// A worker's thread, until the drain is over.
 fn run(
@@ -179,15 +177,16 @@ fn run(
 ) {
     runtime.block_on(async move {
         let (drain, work) = drain::channel();
-        let core = Core { worker: Rc::new(worker), sweep: Rc::default(), work };
-        spawn_local(sweep_connections(Rc::clone(&core.sweep)));
-        spawn_local(sweep_worker(Rc::clone(&core.worker)));
-        let accepting = accepts.map(|accepts| accept_all(&core, accepts)).unwrap_or_default();
+        let (worker, sweep) = (Rc::new(worker), Rc::<Sweep>::default());
+        spawn_local(sweep_connections(Rc::clone(&sweep)));
+        spawn_local(sweep_worker(Rc::clone(&worker)));
+        let serve = server(worker, Rc::clone(&sweep), work);
+        let accepting = accepts.map(|accepts| accept_all(&serve, accepts)).unwrap_or_default();
         let _ = started.send(Ok(()));
         loop {
             tokio::select! {
                 Some(arrival) = mail.recv() => match TcpStream::from_std(arrival.stream) {
-                    Ok(stream) => serve(&core, stream, arrival.client),
+                    Ok(stream) => serve(stream, arrival.client),
                     Err(error) => tracing::warn!(target: "portolan", "a connection was lost: {error}"),
                 },
                 () = watcher.begun() => break,
@@ -196,8 +195,8 @@ fn run(
         for task in accepting {
             task.abort();
         }
-        core.sweep.drain();
-        drop(core);
+        sweep.drain();
+        drop(serve);
         drain.drained().await;
     });
 }
@@ -214,16 +213,16 @@ async fn sweep_worker(worker: Rc<Worker>) {
 }
 
 /// One accepting task per address. Accepted connections go to the worker that has the fewest.
-fn accept_all(core: &Core, accepts: Accepts) -> Vec<JoinHandle<()>> {
+fn accept_all(serve: &Serve, accepts: Accepts) -> Vec<JoinHandle<()>> {
     let Accepts { listeners, inboxes, limit } = accepts;
     let accept_on = |listener: TcpListener| {
         let local = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (core, inboxes) = (core.clone(), inboxes.clone());
+        let (serve, inboxes) = (Rc::clone(serve), inboxes.clone());
         Ok(spawn_local(listen::accept(listener, move |stream, peer| {
             // On a wildcard address only the connection knows which one was asked.
             let asked = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
-            deliver(&core, &inboxes, limit, stream, Client::new(peer, asked));
+            deliver(&serve, &inboxes, limit, stream, Client::new(peer, asked));
         })))
     };
     let tasks: Vec<io::Result<_>> = listeners.into_iter().map(accept_on).collect();
@@ -233,7 +232,7 @@ fn accept_all(core: &Core, accepts: Accepts) -> Vec<JoinHandle<()>> {
         .collect()
 }
 
-fn deliver(core: &Core, inboxes: &[Inbox], limit: usize, stream: TcpStream, client: Client) {
+fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, client: Client) {
     let load = |inbox: &Inbox| inbox.connections.load(Relaxed);
     if inboxes.iter().map(load).sum::<usize>() >= limit {
         spawn_local(conn::refuse(stream));
@@ -243,21 +242,28 @@ fn deliver(core: &Core, inboxes: &[Inbox], limit: usize, stream: TcpStream, clie
     let Some((at, inbox)) = inboxes.iter().enumerate().min_by_key(|(_, inbox)| load(inbox)) else { return };
     let client = client.counted(Counted::new(&inbox.connections));
     if at == 0 {
-        serve(core, stream, client);
+        serve(stream, client);
     } else if let Ok(stream) = stream.into_std() {
         // A worker that is gone has begun to drain; so has this one.
         let _ = inbox.sender.send(Arrival { stream, client });
     }
 }
 
-/// Serves a connection in a task of its own, which the drain waits for.
-fn serve(core: &Core, stream: TcpStream, client: Client) {
-    // Without it small answers would wait for the acknowledgement of earlier ones.
-    let _ = stream.set_nodelay(true);
-    let (worker, place, guard) = (Rc::clone(&core.worker), core.sweep.enter(), core.work.guard());
-    spawn_local(async move {
-        let deadlines = Rc::clone(place.deadlines());
-        conn::serve(stream, place, async |serving, came| worker.handle(&client, &deadlines, serving, came).await).await;
-        drop(guard);
-    });
+/// How a worker serves a connection: in a task of its own, which the drain waits for.
+fn server(worker: Rc<Worker>, sweep: Rc<Sweep>, work: Watcher) -> Serve {
+    let exchanges = Rc::<Exchanges<_>>::default();
+    Rc::new(move |stream, client| {
+        // Without it small answers would wait for the acknowledgement of earlier ones.
+        let _ = stream.set_nodelay(true);
+        let (worker, exchanges, place, guard) =
+            (Rc::clone(&worker), Rc::clone(&exchanges), sweep.enter(), work.guard());
+        let client = Rc::new(client);
+        spawn_local(async move {
+            let handler = |connection, came| {
+                Rc::clone(&worker).handle(Rc::clone(&client), Rc::clone(place.deadlines()), connection, came)
+            };
+            conn::serve(stream, &place, &exchanges, handler).await;
+            drop(guard);
+        });
+    })
 }

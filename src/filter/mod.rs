@@ -36,7 +36,7 @@ pub struct RequestEdits<'r> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ResponseEdits<'r> {
     /// Applied first: what cross-origin sharing says, in the place of whatever the upstream says of it.
-    pub cors: Option<FieldEdits>,
+    pub cors: Option<Box<FieldEdits>>,
     /// The route's own.
     pub fields: &'r FieldEdits,
 }
@@ -60,7 +60,7 @@ pub fn on_request<'r>(filters: &'r Filters, head: &RequestHead<'_>, prefix: usiz
 /// What the filters of a route make of the answer to `head`.
 pub fn on_response<'r>(filters: &'r Filters, head: &RequestHead<'_>) -> ResponseEdits<'r> {
     ResponseEdits {
-        cors: filters.cors.as_ref().map(|cors| cors::sharing(cors, head)),
+        cors: filters.cors.as_ref().map(|cors| Box::new(cors::sharing(cors, head))),
         fields: &filters.response_headers,
     }
 }

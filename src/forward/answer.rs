@@ -112,7 +112,7 @@ impl Worker {
         let mut head = Vec::with_capacity(512);
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         write::status_line(&mut head, status.as_u16(), status.canonical_reason().unwrap_or_default());
-        let mut fields = Edited::new(&mut head, [edits.cors.as_ref().unwrap_or(&NO_EDITS), edits.fields]);
+        let mut fields = Edited::new(&mut head, [edits.cors.as_deref().unwrap_or(&NO_EDITS), edits.fields]);
         for (name, value) in &answer.fields {
             fields.field(name.as_bytes(), value.as_bytes());
         }

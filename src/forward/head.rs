@@ -4,7 +4,7 @@
 //! incoming one, a field at a time, in the order and the case in which the fields came; what we add stands behind them.
 //! A route's edits are applied on the way.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, cell::Cell, net::SocketAddr};
 
 use crate::{
     config::{FieldEdits, NO_EDITS},
@@ -354,7 +354,7 @@ pub struct Answering<'a> {
     /// Of the route, and of cross-origin sharing before it.
     pub edits: [&'a FieldEdits; 2],
     /// What a clock says now, for an answer without a date.
-    pub date: &'a [u8],
+    pub date: &'a Cell<[u8; 29]>,
 }
 
 impl Answering<'_> {
@@ -391,7 +391,7 @@ impl Answering<'_> {
         }
         // RFC 9110 §6.6.1: whoever passes an answer on adds the date that is missing.
         if is_answer && !response.has(Known::Date) {
-            fields.field(b"date", self.date);
+            fields.field(b"date", &self.date.get());
         }
         fields.finish();
         Ok(())

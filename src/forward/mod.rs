@@ -34,7 +34,7 @@ use crate::{
     http1::{
         head::{HeadError, Known, Request},
         leg::Transport,
-        server::Serving,
+        server::{Came, Connection, Serving},
     },
     listen::deadlines::Deadlines,
     live::{Action, Reader, Snapshot},
@@ -80,39 +80,64 @@ impl Worker {
         self.date.set(date());
     }
 
-    /// Answers what came on a client's connection, whatever happens.
+    /// Answers what came on a client's connection, whatever happens, and gives the connection back.
     pub async fn handle<C: Transport>(
-        &self,
-        client: &Client,
-        deadlines: &Deadlines,
-        mut serving: Serving<'_, C>,
-        came: Result<Request, HeadError>,
-    ) {
+        self: Rc<Self>,
+        client: Rc<Client>,
+        deadlines: Rc<Deadlines>,
+        mut connection: Connection<C>,
+        came: Came,
+    ) -> Connection<C> {
         let request = match came {
-            Ok(request) => request,
-            Err(error) => return Box::pin(self.refuse_nonsense(client, deadlines, serving, error)).await,
+            Came::Request(request) => request,
+            Came::Nonsense(error) => {
+                Box::pin(self.refuse_nonsense(&client, &deadlines, &mut connection, error)).await;
+                return connection;
+            }
+            Came::End => return connection,
         };
         let exchange = self.log.begin(|| record(&request)).map(Box::new);
-        let mut asked = Asked { request: &request, client, deadlines, exchange };
-        let snapshot = self.live.load();
-        let asked_address = head::host_of_none(&request, client);
-        let checked = head::check(&request, asked_address.as_deref());
-        let answered = match &checked {
-            Ok(checked) => contained(self.try_handle(&mut asked, &mut serving, &snapshot, checked)).await,
-            Err(refusal) => Err(Failure::Refused(*refusal)),
-        };
-        if let Err(failure) = answered {
-            let host = checked.as_ref().ok().map(|checked| &checked.host);
-            let Some(answer) = failure.answer(Some(&request), host, client, &snapshot) else {
-                asked.ends(Ending::Left);
-                return;
-            };
-            asked.fails(failure.cause());
-            if failure.ends_connection() || deadlines.is_draining() {
-                serving.close();
-            }
-            Box::pin(self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE)).await;
+        let mut asked = Asked { request: &request, client: &client, deadlines: &deadlines, exchange };
+        let mut serving = connection.serve(Some(&request));
+        if deadlines.is_draining() {
+            serving.close();
         }
+        let snapshot = self.live.load();
+        let answered = {
+            let mut work = pin!(self.try_handle(&mut asked, &mut serving, &snapshot));
+            // A panic is a failure of this one request; everything else on the thread goes on.
+            poll_fn(|cx| {
+                let step = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+                step.unwrap_or(Poll::Ready(Err(Failure::Panic)))
+            })
+            .await
+        };
+        match answered {
+            Ok(()) => serving.finish(),
+            Err(failure) => Box::pin(self.tell(asked, serving, &snapshot, failure)).await,
+        }
+        connection
+    }
+
+    /// Tells the client what is wrong, if it is still there.
+    async fn tell<C: Transport>(
+        &self,
+        mut asked: Asked<'_>,
+        mut serving: Serving<'_, C>,
+        snapshot: &Snapshot,
+        failure: Failure,
+    ) {
+        let asked_address = head::host_of_none(asked.request, asked.client);
+        let checked = head::check(asked.request, asked_address.as_deref());
+        let host = checked.as_ref().ok().map(|checked| &checked.host);
+        let Some(answer) = failure.answer(Some(asked.request), host, asked.client, snapshot) else {
+            return asked.ends(Ending::Left);
+        };
+        asked.fails(failure.cause());
+        if failure.ends_connection() || asked.deadlines.is_draining() {
+            serving.close();
+        }
+        self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE).await;
         serving.finish();
     }
 
@@ -121,13 +146,14 @@ impl Worker {
         &self,
         client: &Client,
         deadlines: &Deadlines,
-        mut serving: Serving<'_, C>,
+        connection: &mut Connection<C>,
         error: HeadError,
     ) {
         let failure = Failure::Refused(error.into());
         let exchange = self.log.begin(Record::default).map(Box::new);
         let nothing = Request::default();
         let mut asked = Asked { request: &nothing, client, deadlines, exchange };
+        let mut serving = connection.serve(None);
         if let Some(answer) = failure.answer(None, None, client, &self.live.load()) {
             asked.fails(failure.cause());
             self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE).await;
@@ -140,9 +166,10 @@ impl Worker {
         asked: &mut Asked<'_>,
         serving: &mut Serving<'_, C>,
         snapshot: &Snapshot,
-        checked: &Checked<'_>,
     ) -> Result<(), Failure> {
         let request = asked.request;
+        let asked_address = head::host_of_none(request, asked.client);
+        let checked = &head::check(request, asked_address.as_deref())?;
         let head = plain(request, checked);
         if !snapshot.table.knows(&checked.host) {
             return Err(Failure::UnknownHost);
@@ -273,13 +300,6 @@ async fn written(respond: &Respond) -> Result<Answer, (std::path::PathBuf, std::
 fn last_hop(request: &Request) -> Answer {
     let status = if request.method() == "TRACE" { 405 } else { 204 };
     Answer::empty(status).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned())
-}
-
-/// Turns a panic into a failure of this one request; everything else on the thread goes on.
-async fn contained<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let mut work = pin!(work);
-    poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or(Poll::Ready(Err(Failure::Panic))))
-        .await
 }
 
 /// The present time as RFC 9110 §5.6.7 writes it.

@@ -77,7 +77,6 @@ impl Worker {
         edits: &ResponseEdits<'_>,
     ) -> Result<(), Failure> {
         let mut way = Way::new(route, forward)?;
-        let date = self.date.get();
         let sending = Sending {
             outgoing,
             whole: if is_replayable(outgoing) {
@@ -87,8 +86,8 @@ impl Worker {
             },
             answering: Answering {
                 upgrade: outgoing.upgrade,
-                edits: [edits.cors.as_ref().unwrap_or(&NO_EDITS), edits.fields],
-                date: &date,
+                edits: [edits.cors.as_deref().unwrap_or(&NO_EDITS), edits.fields],
+                date: &self.date,
             },
             limit: forward.timeout,
         };

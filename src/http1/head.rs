@@ -205,10 +205,7 @@ struct Line {
 
 /// The head of a request. Its memory is used again for later requests of the thread.
 #[derive(Debug, Default)]
-pub struct Request(Box<Parts>);
-
-#[derive(Debug, Default)]
-struct Parts {
+pub struct Request {
     bytes: Vec<u8>,
     lines: Vec<Line>,
     method: Part,
@@ -228,18 +225,18 @@ const READY: usize = 256;
 const KEEP: usize = 8 * 1024;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<(Vec<u8>, Vec<Line>)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let parts = std::mem::take(&mut self.0);
-        if parts.bytes.capacity() <= KEEP {
+        if (1..=KEEP).contains(&self.bytes.capacity()) {
+            let memory = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.lines));
             // While the thread ends there is nothing to keep it for.
             let _ = SPARE.try_with(|spare| {
                 let mut spare = spare.borrow_mut();
                 if spare.len() < READY {
-                    spare.push(parts);
+                    spare.push(memory);
                 }
             });
         }
@@ -270,24 +267,25 @@ impl Request {
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(error) => return Err(error.into()),
         };
-        let mut parts = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        parts.fill(&bytes[..length], &parsed)?;
-        Ok(Read::Whole(Self(parts), length))
+        let (memory, lines) = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut request = Self { bytes: memory, lines, ..Self::default() };
+        request.fill(&bytes[..length], &parsed)?;
+        Ok(Read::Whole(request, length))
     }
 
     /// Case-sensitive, as it came (RFC 9110 §9.1).
     pub fn method(&self) -> &str {
-        self.0.method.in_text(&self.0.bytes)
+        self.method.in_text(&self.bytes)
     }
 
     /// The authority of a target in absolute-form, which counts instead of Host (RFC 9112 §3.2.2).
     pub fn authority(&self) -> Option<&str> {
-        self.0.authority.map(|authority| authority.in_text(&self.0.bytes))
+        self.authority.map(|authority| authority.in_text(&self.bytes))
     }
 
     /// From the first `/` up to the `?`; `*` for a server-wide OPTIONS (RFC 9112 §3.2.4).
     pub fn path(&self) -> &str {
-        match self.0.path.in_text(&self.0.bytes) {
+        match self.path.in_text(&self.bytes) {
             "" => "/",
             path => path,
         }
@@ -295,28 +293,28 @@ impl Request {
 
     /// What follows the `?`, if there is one; may be empty.
     pub fn query(&self) -> Option<&str> {
-        self.0.query.map(|query| query.in_text(&self.0.bytes))
+        self.query.map(|query| query.in_text(&self.bytes))
     }
 
     /// The version of the sender.
     pub fn version(&self) -> Version {
-        self.0.version
+        self.version
     }
 
     /// Every field, in its order.
     pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        let bytes = &self.0.bytes;
+        let bytes = &self.bytes;
         let field = |line: &Line| Field {
             known: line.known,
             name: line.name.in_bytes(bytes),
             value: line.value.in_bytes(bytes),
         };
-        self.0.lines.iter().map(field)
+        self.lines.iter().map(field)
     }
 
     /// Whether there is such a field; this costs nothing.
     pub fn has(&self, known: Known) -> bool {
-        self.0.seen.holds(known)
+        self.seen.holds(known)
     }
 
     /// The value of the first such field.
@@ -334,18 +332,18 @@ impl Request {
 
     /// How its body ends (RFC 9112 §6.3).
     pub fn framing(&self) -> Framing {
-        self.0.framing
+        self.framing
     }
 
     /// Whether its sender takes a next request on the same connection (RFC 9112 §9.3), and so may we: one that sent
     /// both kinds of framing may have been fooled, and is not trusted further (§6.1).
     pub fn keeps_alive(&self) -> bool {
-        if self.0.both_framings {
+        if self.both_framings {
             return false;
         }
         let says = |option: &str| self.members(Known::Connection).any(|member| member.eq_ignore_ascii_case(option));
-        match self.0.version {
-            _ if !self.has(Known::Connection) => self.0.version == Version::Http11,
+        match self.version {
+            _ if !self.has(Known::Connection) => self.version == Version::Http11,
             Version::Http11 => !says("close"),
             Version::Http10 => says("keep-alive") && !says("close"),
         }
@@ -353,8 +351,8 @@ impl Request {
 
     /// Whether its sender waits for `100 Continue` before the body. HTTP/1.0 knows no such thing (RFC 9110 §10.1.1).
     pub fn expects_continue(&self) -> bool {
-        self.0.version == Version::Http11
-            && self.0.framing.has_body()
+        self.version == Version::Http11
+            && self.framing.has_body()
             && self.first(Known::Expect).is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"))
     }
 
@@ -362,9 +360,7 @@ impl Request {
     pub fn takes_trailers(&self) -> bool {
         self.has(Known::Te) && self.members(Known::Te).any(|member| member.eq_ignore_ascii_case("trailers"))
     }
-}
 
-impl Parts {
     fn fill(&mut self, bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<(), HeadError> {
         let target = parsed.path.unwrap_or_default();
         let method = parsed.method.unwrap_or_default();

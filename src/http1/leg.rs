@@ -10,13 +10,16 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-use super::{body::Out, scratch};
+use super::{
+    body::Out,
+    scratch::{self, Kept},
+};
 
 /// A stream that tells when its other end has gone, without being read.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
@@ -76,7 +79,7 @@ impl Transport for UnixStream {
 #[derive(Debug)]
 pub struct Leg<S> {
     pub(super) stream: S,
-    pub(super) ahead: BytesMut,
+    pub(super) ahead: Kept,
 }
 
 /// What a read brought.
@@ -90,13 +93,13 @@ pub(super) enum Input<T> {
 impl<S: Transport> Leg<S> {
     /// Nothing was read yet.
     pub fn new(stream: S) -> Self {
-        Self { stream, ahead: BytesMut::new() }
+        Self { stream, ahead: Kept::default() }
     }
 
     /// Shows `look` what was read ahead; it returns how many of the bytes it took.
     pub(super) fn look<T>(&mut self, look: impl FnOnce(&[u8], &mut Vec<u8>) -> (usize, T)) -> T {
         let (taken, looked) = scratch::with(|_, output| look(&self.ahead, output));
-        self.take(taken);
+        self.ahead.take(taken);
         looked
     }
 
@@ -117,20 +120,16 @@ impl<S: Transport> Leg<S> {
             }
             let looked = if ahead.is_empty() {
                 let (taken, looked) = look(cx, read, output);
-                ahead.extend_from_slice(&read[taken..]);
+                ahead.push(&read[taken..]);
                 looked
             } else {
-                ahead.extend_from_slice(read);
+                ahead.push(read);
                 let (taken, looked) = look(cx, ahead, output);
-                take(ahead, taken);
+                ahead.take(taken);
                 looked
             };
             Poll::Ready(Ok(Input::Bytes(looked)))
         })
-    }
-
-    fn take(&mut self, taken: usize) {
-        take(&mut self.ahead, taken);
     }
 
     /// Whether the other end is still there.
@@ -152,7 +151,7 @@ impl<S: Transport> Leg<S> {
     pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let ahead = self.ahead.len();
         if ahead > 0 {
-            self.ahead = BytesMut::new();
+            self.ahead.clear();
             return Poll::Ready(Ok(ahead));
         }
         let read = ready!(self.poll_read(cx, |_, input, _| (input.len(), input.len())))?;
@@ -169,28 +168,19 @@ impl<S: Transport> Leg<S> {
 
     /// The bare stream, and what was read ahead. For tunnels alone: see [`super::client::Switched`].
     pub(super) fn bare(&mut self) -> (&mut S, Bytes) {
-        (&mut self.stream, std::mem::take(&mut self.ahead).freeze())
+        (&mut self.stream, std::mem::take(&mut self.ahead).into_bytes())
     }
 
     /// The same, for good.
     pub(super) fn into_bare(self) -> (S, Bytes) {
-        (self.stream, self.ahead.freeze())
-    }
-}
-
-fn take(ahead: &mut BytesMut, taken: usize) {
-    if taken == ahead.len() {
-        // Gives the memory back, too.
-        *ahead = BytesMut::new();
-    } else {
-        bytes::Buf::advance(ahead, taken);
+        (self.stream, self.ahead.into_bytes())
     }
 }
 
 /// Bytes that the other side has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    bytes: BytesMut,
+    bytes: Kept,
     written: u64,
 }
 
@@ -217,7 +207,7 @@ impl Unwritten {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written as u64;
-            take(&mut self.bytes, written);
+            self.bytes.take(written);
         }
         Poll::Ready(Ok(()))
     }
@@ -231,8 +221,8 @@ impl Unwritten {
     ) -> io::Result<()> {
         let (built, run) = out.parts();
         if !self.bytes.is_empty() {
-            self.bytes.extend_from_slice(built);
-            self.bytes.extend_from_slice(run);
+            self.bytes.push(built);
+            self.bytes.push(run);
             return Ok(());
         }
         let stream = Pin::new(&mut to.stream);
@@ -254,8 +244,8 @@ impl Unwritten {
         };
         self.written += written as u64;
         let from_run = written.saturating_sub(built.len());
-        self.bytes.extend_from_slice(built.get(written..).unwrap_or_default());
-        self.bytes.extend_from_slice(&run[from_run..]);
+        self.bytes.push(built.get(written..).unwrap_or_default());
+        self.bytes.push(&run[from_run..]);
         Ok(())
     }
 }

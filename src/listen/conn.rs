@@ -1,8 +1,10 @@
 //! One client connection: its requests one after the other, our limits around them, and a close that loses no answer.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
-    task::{Poll, ready},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -10,9 +12,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place};
 use crate::http1::{
-    head::{HeadError, Request},
     leg::{Leg, Transport},
-    server::{Came, Connection, GoesOn, Serving},
+    server::{Came, Connection, GoesOn},
 };
 
 /// What is read and thrown away behind an answer whose request was not wanted to its end, so that the close does
@@ -22,40 +23,88 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// The exchanges of a worker, each in memory that is used again.
+///
+/// An exchange holds two or three kilobytes of state, and a connection is nearly always between two of them. So the
+/// state is not a part of the connection's task: it is lent for as long as the exchange lasts, and a connection that
+/// waits pays for its socket and little more.
+#[derive(Debug)]
+pub struct Exchanges<F> {
+    ready: RefCell<Vec<Pin<Box<Option<F>>>>>,
+}
+
+/// How many places lie ready for later exchanges; there are as many in use as exchanges under way.
+const READY: usize = 256;
+
+impl<F> Default for Exchanges<F> {
+    fn default() -> Self {
+        Self { ready: RefCell::default() }
+    }
+}
+
+impl<F: Future> Exchanges<F> {
+    /// Carries `exchange` on until it ends.
+    fn carry(&self, exchange: F) -> Carried<'_, F> {
+        let mut place = self.ready.borrow_mut().pop().unwrap_or_else(|| Box::pin(None));
+        place.set(Some(exchange));
+        Carried { place: Some(place), exchanges: self }
+    }
+}
+
+/// An exchange under way. Dropping it ends the exchange.
+struct Carried<'e, F> {
+    place: Option<Pin<Box<Option<F>>>>,
+    exchanges: &'e Exchanges<F>,
+}
+
+impl<F: Future> Future for Carried<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(exchange) = self.place.as_mut().and_then(|place| place.as_mut().as_pin_mut()) else {
+            return Poll::Pending;
+        };
+        exchange.poll(cx)
+    }
+}
+
+impl<F> Drop for Carried<'_, F> {
+    fn drop(&mut self) {
+        let Some(mut place) = self.place.take() else { return };
+        place.set(None);
+        let mut ready = self.exchanges.ready.borrow_mut();
+        if ready.len() < READY {
+            ready.push(place);
+        }
+    }
+}
+
 /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
 ///
-/// The handler answers one request, or what could not be read as one, and is done with it when it returns.
-pub async fn serve<S, H>(stream: S, place: Place, handler: H)
+/// The handler answers what came, and gives the connection back when it is done with it.
+pub async fn serve<S, H, F>(stream: S, place: &Place, exchanges: &Exchanges<F>, handler: H)
 where
     S: Transport,
-    H: AsyncFn(Serving<'_, S>, Result<Request, HeadError>),
+    H: Fn(Connection<S>, Came) -> F,
+    F: Future<Output = Connection<S>>,
 {
     let deadlines = place.deadlines();
     let mut connection = Connection::new(stream);
     poll_fn(|cx| Poll::Ready(place.wake_me(cx))).await;
     loop {
-        let (came, mut serving) = match next(&mut connection, deadlines).await {
-            Came::Request(request) => {
-                let serving = connection.serve(Some(&request));
-                (Ok(request), serving)
-            }
-            Came::Nonsense(error) => (Err(error), connection.serve(None)),
-            Came::End => break,
-        };
-        deadlines.disarm_all();
-        if deadlines.is_draining() {
-            serving.close();
+        let came = next(&mut connection, deadlines).await;
+        if matches!(came, Came::End) {
+            break;
         }
-        handler(serving, came).await;
+        deadlines.disarm_all();
+        connection = exchanges.carry(handler(connection, came)).await;
         deadlines.disarm_all();
         deadlines.arm(Limit::Head, KEEP_ALIVE);
     }
-    let goes_on = connection.goes_on();
-    let mut leg = connection.into_leg();
-    match goes_on {
+    match connection.goes_on() {
         GoesOn::Yes | GoesOn::No | GoesOn::Broken => {}
-        GoesOn::Reset => leg.reset(),
-        GoesOn::AfterReading => Box::pin(linger(leg)).await,
+        GoesOn::Reset => connection.into_leg().reset(),
+        GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
     }
 }
 
