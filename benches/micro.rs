@@ -5,14 +5,14 @@
 use std::fmt::Write;
 
 use divan::{Bencher, black_box};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
 use portolan::{
-    config::{FieldEdits, load},
+    config::{NO_EDITS, load},
     forward::{
         Client,
-        head::{self, Checked, Hops, Outgoing},
+        head::{self, Hops, Outgoing},
     },
     head::{FieldList, Host, RequestHead},
+    http1::head::{Read, Request},
     table::Table,
 };
 
@@ -57,44 +57,55 @@ fn find(bencher: Bencher<'_, '_>, routes: usize, host: &str, path: &str) {
 }
 
 /// Two fields as a load generator sends them, 25 with a cookie of 1 KB as a browser does.
-fn request(fields: usize) -> request::Parts {
-    let mut headers = HeaderMap::new();
-    headers.insert("host", HeaderValue::from_static("localhost:62893"));
-    headers.insert("connection", HeaderValue::from_static("keep-alive"));
-    for n in headers.len()..fields {
-        let name = HeaderName::try_from(format!("sec-field-{n}")).expect("a name");
+fn request(fields: usize) -> Vec<u8> {
+    let mut head = "GET /users/42?page=2 HTTP/1.1\r\nHost: localhost:62893\r\nConnection: keep-alive\r\n".to_owned();
+    for n in 2..fields {
         let value = if n == 5 { "c".repeat(1024) } else { format!("value of field {n}") };
-        headers.insert(name, HeaderValue::try_from(value).expect("a value"));
+        write!(head, "Sec-Field-{n}: {value}\r\n").expect("a string takes everything");
     }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    (parts.method, parts.uri, parts.headers) = (Method::GET, Uri::from_static("/users/42?page=2"), headers);
-    parts
+    head += "\r\n";
+    head.into_bytes()
+}
+
+fn read(bytes: &[u8]) -> Request {
+    match Request::read(bytes) {
+        Ok(Read::Whole(request, _)) => request,
+        other => unreachable!("a whole head is {other:?}"),
+    }
+}
+
+#[divan::bench(args = [2, 25])]
+fn read_a_head(bencher: Bencher<'_, '_>, fields: usize) {
+    let bytes = request(fields);
+    bencher.bench(|| drop(read(black_box(&bytes))));
 }
 
 #[divan::bench(args = [2, 25])]
 fn check_a_head(bencher: Bencher<'_, '_>, fields: usize) {
-    let (parts, client) = (request(fields), client());
-    bencher.bench(|| head::check(black_box(&parts), &client).is_ok());
+    let request = read(&request(fields));
+    bencher.bench(|| head::check(black_box(&request), None).is_ok());
 }
 
 #[divan::bench(args = [2, 25])]
-fn rewrite_a_head(bencher: Bencher<'_, '_>, fields: usize) {
-    let (parts, client) = (request(fields), client());
-    let checked: Checked = head::check(&parts, &client).expect("a good head");
-    let (via, edits) = (HeaderValue::from_static("1.1 portolan:62893"), FieldEdits::default());
+fn write_a_head(bencher: Bencher<'_, '_>, fields: usize) {
+    let request = read(&request(fields));
+    let client = Client::new(([127, 0, 0, 1], 50_000).into(), ([127, 0, 0, 1], 62_893).into());
+    let checked = head::check(&request, None).expect("a good head");
     let outgoing = Outgoing {
+        request: &request,
         client: &client,
         checked: &checked,
-        via: &via,
+        via: "1.1 portolan:62893",
         target: None,
         authority: None,
-        edits: &edits,
+        edits: &NO_EDITS,
         upgrade: None,
         hops: Hops::Unlimited,
     };
-    bencher.bench(|| (outgoing.uri(black_box(&parts.uri)), outgoing.fields(black_box(&parts.headers))));
-}
-
-fn client() -> Client {
-    Client::new(([127, 0, 0, 1], 50_000).into(), ([127, 0, 0, 1], 62_893).into())
+    let mut out = Vec::new();
+    bencher.bench_local(|| {
+        out.clear();
+        black_box(&outgoing).write(&mut out);
+        out.len()
+    });
 }

@@ -256,12 +256,8 @@ fn serve(core: &Core, stream: TcpStream, client: Client) {
     let _ = stream.set_nodelay(true);
     let (worker, place, guard) = (Rc::clone(&core.worker), core.sweep.enter(), core.work.guard());
     spawn_local(async move {
-        let client = Rc::new(client);
-        let deadlines = Arc::clone(place.deadlines());
-        conn::serve(stream, place, |request| {
-            Rc::clone(&worker).handle(Rc::clone(&client), Arc::clone(&deadlines), request)
-        })
-        .await;
+        let deadlines = Rc::clone(place.deadlines());
+        conn::serve(stream, place, async |serving, came| worker.handle(&client, &deadlines, serving, came).await).await;
         drop(guard);
     });
 }

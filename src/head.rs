@@ -4,7 +4,7 @@
 //! observation see this and no type of the engine. The bytes are the ones that will be forwarded: nothing
 //! here is decoded or normalised, but for the host, whose case, port and trailing dot never matter.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{borrow::Cow, fmt, net::Ipv6Addr};
 
 /// The fields of a head, looked up by lowercase name.
 pub trait Fields {
@@ -32,7 +32,7 @@ pub struct RequestHead<'a> {
     /// What follows the `?`, if there is one; may be empty.
     pub query: Option<&'a str>,
     /// The authority that the request names, checked.
-    pub host: &'a Host,
+    pub host: &'a Host<'a>,
     /// The fields.
     pub fields: &'a dyn Fields,
 }
@@ -45,9 +45,11 @@ impl RequestHead<'_> {
 }
 
 /// The host that a request names (RFC 9110 §7.2), in the form in which hosts are compared.
+///
+/// What is in that form already, as nearly every host is, stays where it lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Host {
-    name: String,
+pub struct Host<'h> {
+    name: Cow<'h, str>,
     port: Option<u16>,
     local: bool,
 }
@@ -75,9 +77,9 @@ pub enum HostError {
     Ipv6,
 }
 
-impl Host {
+impl<'h> Host<'h> {
     /// Parses `name`, `name:port`, `1.2.3.4:port` or `[::1]:port`; lowercases, and drops one trailing dot.
-    pub fn parse(value: &[u8]) -> Result<Self, HostError> {
+    pub fn parse(value: &'h [u8]) -> Result<Self, HostError> {
         let text = std::str::from_utf8(value).map_err(|_| HostError::Character)?;
         let (name, port) = if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']').ok_or(HostError::Ipv6)?;
@@ -87,7 +89,8 @@ impl Host {
                 None if port.is_empty() => None,
                 None => return Err(HostError::Ipv6),
             };
-            (format!("[{address}]"), port)
+            let is_this_machine = address == Ipv6Addr::LOCALHOST;
+            (if is_this_machine { Cow::Borrowed("[::1]") } else { Cow::Owned(format!("[{address}]")) }, port)
         } else {
             let (name, port) = match text.split_once(':') {
                 Some((name, port)) => (name, Some(port)),
@@ -106,7 +109,8 @@ impl Host {
             {
                 return Err(HostError::Character);
             }
-            (name.to_ascii_lowercase(), port)
+            let is_lowercase = !name.bytes().any(|b| b.is_ascii_uppercase());
+            (if is_lowercase { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) }, port)
         };
         let port = port.filter(|port| !port.is_empty()).map(parse_port).transpose()?;
         Ok(Self { local: is_local_name(&name), name, port })
@@ -142,7 +146,7 @@ pub fn is_local_name(name: &str) -> bool {
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             Some(port) => write!(f, "{}:{port}", self.name),

@@ -48,6 +48,7 @@ pub mod drain;
 pub mod filter;
 pub mod forward;
 pub mod head;
+pub mod http1;
 pub mod listen;
 pub mod live;
 pub mod observe;

@@ -9,11 +9,8 @@ use std::{
 };
 
 use portolan::{
-    forward::head::MAX_TARGET,
-    listen::{
-        conn::{MAX_FIELDS, MAX_HEAD},
-        deadlines::{BODY, HEAD, KEEP_ALIVE, WRITE},
-    },
+    http1::head::{MAX_FIELDS, MAX_HEAD, MAX_TARGET},
+    listen::deadlines::{BODY, HEAD, KEEP_ALIVE, WRITE},
     respond::pages::Cause,
 };
 
@@ -179,6 +176,8 @@ fn every_cause() -> Vec<Cause> {
         NoFile,
         MethodRefused,
         UriTooLong,
+        HeadTooLarge,
+        UnknownCoding,
         UnknownHost,
         Internal,
         ConnectRefused,

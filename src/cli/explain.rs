@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// A request as it was typed.
-struct Typed {
+struct Typed<'a> {
     method: String,
-    host: Host,
+    host: Host<'a>,
     path: String,
     query: Option<String>,
     fields: FieldList,
@@ -52,7 +52,7 @@ pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> 
 }
 
 /// `[METHOD] URL` and the fields. A path alone is one of `localhost`.
-fn parse(arguments: &Explain) -> Result<Typed, Stop> {
+fn parse(arguments: &Explain) -> Result<Typed<'_>, Stop> {
     let refuse = |message: String, help: &str| {
         Stop::Told(vec![Diagnostic::error("bad-request", message).help(help)], super::usage())
     };

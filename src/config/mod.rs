@@ -183,6 +183,9 @@ pub struct FieldEdits {
     pub add: Vec<(String, String)>,
 }
 
+/// What a route without edits does.
+pub static NO_EDITS: FieldEdits = FieldEdits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+
 /// The answers to a browser that asks on behalf of another origin (the Fetch standard, §3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cors {

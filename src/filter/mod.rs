@@ -7,7 +7,7 @@ mod cors;
 mod rewrite;
 
 use crate::{
-    config::{FieldEdits, Filters},
+    config::{FieldEdits, Filters, NO_EDITS},
     head::RequestHead,
     respond::Answer,
 };
@@ -66,8 +66,6 @@ pub fn on_response<'r>(filters: &'r Filters, head: &RequestHead<'_>) -> Response
 }
 
 impl ResponseEdits<'_> {
-    /// Whether there is nothing to do, which is so for nearly every route.
-    pub fn is_empty(&self) -> bool {
-        self.cors.is_none() && *self.fields == FieldEdits::default()
-    }
+    /// Those of an answer that no route gave.
+    pub const NONE: ResponseEdits<'static> = ResponseEdits { cors: None, fields: &NO_EDITS };
 }

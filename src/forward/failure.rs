@@ -2,14 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use http::request;
-
-use super::{
-    HeaderFields,
-    head::{BadAnswer, Client, Refusal},
-};
+use super::head::{BadAnswer, Client, Refusal};
 use crate::{
-    head::{Host, RequestHead},
+    head::{FieldList, Host, RequestHead},
+    http1::head::{HeadError, Request},
     live::{Route, Snapshot},
     respond::{
         Answer,
@@ -17,7 +13,7 @@ use crate::{
         pages::{self, Cause, Page, RouteLine, Tongue},
     },
     table::Outcome,
-    upstream::{connect::ConnectError, pool::DialError},
+    upstream::connect::ConnectError,
 };
 
 /// Why a request has no answer but ours.
@@ -39,6 +35,8 @@ pub(super) enum Failure {
     Program { route: Arc<str>, target: String, origin: String, reason: Reason },
     #[error("every target of the route is ill")]
     Unhealthy { route: Arc<str>, targets: String },
+    #[error("the client has left")]
+    ClientLeft,
     #[error("a fault of ours")]
     Panic,
 }
@@ -47,10 +45,12 @@ pub(super) enum Failure {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Reason {
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(#[from] ConnectError),
     #[error("the connection ended before an answer")]
     Closed,
-    #[error("the body of the request broke off, or is not valid")]
+    #[error("the client has left")]
+    ClientLeft,
+    #[error("the body of the request is not valid")]
     Upload,
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
@@ -63,11 +63,11 @@ pub(super) enum Reason {
 impl Reason {
     fn cause(&self) -> Cause {
         match self {
-            Self::Dial(DialError::Connect(ConnectError::Timeout(_))) => Cause::ConnectTimeout,
-            Self::Dial(DialError::Connect(ConnectError::Refused(_))) => Cause::ConnectRefused,
-            Self::Dial(DialError::Handshake(_)) | Self::Closed => Cause::UpstreamClosed,
+            Self::Dial(ConnectError::Timeout(_)) => Cause::ConnectTimeout,
+            Self::Dial(ConnectError::Refused(_)) => Cause::ConnectRefused,
+            Self::Closed => Cause::UpstreamClosed,
             Self::Timeout(_) => Cause::UpstreamTimeout,
-            Self::Upload => Cause::BadRequest,
+            Self::Upload | Self::ClientLeft => Cause::BadRequest,
             Self::Invalid(_) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
         }
     }
@@ -89,9 +89,11 @@ impl Failure {
     /// The cause, as the answer names it.
     pub(super) fn cause(&self) -> Cause {
         match self {
-            Self::Refused(Refusal::TargetTooLong(_)) => Cause::UriTooLong,
+            Self::Refused(Refusal::Head(HeadError::TargetTooLong)) => Cause::UriTooLong,
+            Self::Refused(Refusal::Head(HeadError::TooLarge)) => Cause::HeadTooLarge,
+            Self::Refused(Refusal::Head(HeadError::UnknownCoding)) => Cause::UnknownCoding,
             Self::Refused(Refusal::Connect) => Cause::MethodRefused,
-            Self::Refused(_) => Cause::BadRequest,
+            Self::Refused(_) | Self::ClientLeft => Cause::BadRequest,
             Self::UnknownHost => Cause::UnknownHost,
             Self::NoRoute => Cause::NoRoute,
             Self::Loop => Cause::Loop,
@@ -107,29 +109,35 @@ impl Failure {
         matches!(self, Self::Refused(_) | Self::Program { reason: Reason::Upload, .. })
     }
 
-    /// The answer, in the tongue of whoever asked.
+    /// The answer, in the tongue of whoever asked; none where nobody is left to read it.
     pub(super) fn answer(
         &self,
-        parts: &request::Parts,
-        host: Option<&Host>,
+        request: Option<&Request>,
+        host: Option<&Host<'_>>,
         client: &Client,
         snapshot: &Snapshot,
-    ) -> Answer {
-        let fields = HeaderFields(&parts.headers);
-        let nowhere = Host::unknown();
-        let head = RequestHead {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query(),
-            host: host.unwrap_or(&nowhere),
-            fields: &fields,
+    ) -> Option<Answer> {
+        if matches!(self, Self::ClientLeft) {
+            return None;
+        }
+        let (nowhere, nothing) = (Host::unknown(), FieldList::default());
+        let host = host.unwrap_or(&nowhere);
+        let head = match request {
+            Some(request) => RequestHead {
+                method: request.method(),
+                path: request.path(),
+                query: request.query(),
+                host,
+                fields: request,
+            },
+            None => RequestHead { method: "GET", path: "/", query: None, host, fields: &nothing },
         };
         let mut page = self.page(&head, client, snapshot);
         page.reload = pages::is_navigation(&head);
         if !client.peer.ip().to_canonical().is_loopback() {
             page = page.for_strangers();
         }
-        pages::page(&page, Tongue::of(&head))
+        Some(pages::page(&page, Tongue::of(&head)))
     }
 
     fn page<'a>(&'a self, head: &'a RequestHead<'_>, client: &Client, snapshot: &'a Snapshot) -> Page<'a> {
@@ -158,6 +166,7 @@ impl Failure {
                     .route(route)
                     .target(targets.clone())
             }
+            Self::ClientLeft => Page::new(cause, "the client has left"),
             Self::Panic => Page::new(cause, "this is a fault of portolan; other requests are not affected"),
         }
     }

@@ -1,38 +1,28 @@
 //! The heads that pass through: what is refused, what is taken off, what is put on.
 //!
-//! [`check`] stands before routing and is shared by every way in. It makes good what the HTTP/1 engine lets pass:
-//! hyper answers 200 to a request without Host, with two of them, or with `gzip, chunked`.
-//!
-//! Outgoing heads are built in one ordered pass over the incoming one and never by removing in place, which would
-//! move the last field into the gap. The order of fields is kept; their case is not (hyper writes lowercase).
+//! [`check`] stands before routing and is shared by every way in. Outgoing heads are written in one pass over the
+//! incoming one, a field at a time, in the order and the case in which the fields came; what we add stands behind them.
+//! A route's edits are applied on the way.
 
-use std::net::SocketAddr;
-
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{self, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA},
-    request,
-    uri::PathAndQuery,
-};
+use std::{borrow::Cow, net::SocketAddr};
 
 use crate::{
-    config::FieldEdits,
+    config::{FieldEdits, NO_EDITS},
     head::{Fields, Host, HostError},
+    http1::{
+        body::Framing,
+        head::{Field, HeadError, Known, Request, Response, Version},
+        write,
+    },
     listen::Counted,
 };
-
-/// The longest target, in bytes; 414 above it. Half of what a head may hold in all.
-pub const MAX_TARGET: usize = 32 * 1024;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// Why a head is refused before it is routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// It cannot even be read.
+    #[error("{0}")]
+    Head(#[from] HeadError),
     /// RFC 9112 §3.2
     #[error("an HTTP/1.1 request must have a Host field")]
     NoHost,
@@ -42,46 +32,12 @@ pub enum Refusal {
     /// RFC 9110 §7.2
     #[error("{0}")]
     Host(#[from] HostError),
-    /// RFC 9112 §3.2
-    #[error("the request target must begin with `/`, or be `*` with OPTIONS")]
-    Target,
-    /// RFC 9110 §15.5.15
-    #[error("the request target has {0} bytes, more than {MAX_TARGET}")]
-    TargetTooLong(usize),
     /// RFC 9110 §9.3.6: we are no tunnel.
     #[error("CONNECT is not served: this is no forward proxy")]
     Connect,
-    /// RFC 9112 §6.1
-    #[error("Transfer-Encoding must be exactly one `chunked`")]
-    TransferCoding,
     /// RFC 9110 §7.6.2
     #[error("Max-Forwards is not a number")]
     MaxForwards,
-}
-
-/// Which of the fields that matter to us are there, found in one pass: each look-up by name would cost a hash.
-#[derive(Debug, Default, Clone, Copy)]
-struct Seen {
-    connection: bool,
-    transfer_encoding: bool,
-    te: bool,
-    via: bool,
-}
-
-impl Seen {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut seen = Self::default();
-        for name in headers.keys() {
-            match *name {
-                CONNECTION => seen.connection = true,
-                TRANSFER_ENCODING => seen.transfer_encoding = true,
-                TE => seen.te = true,
-                VIA => seen.via = true,
-                _ => {}
-            }
-        }
-        seen
-    }
 }
 
 /// A connection of a client, in the form in which it is told to programs.
@@ -91,16 +47,15 @@ pub struct Client {
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
-    forwarded_for: HeaderValue,
-    forwarded_port: HeaderValue,
+    forwarded_for: Box<str>,
     _counted: Option<Counted>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        let forwarded_for = value(&peer.ip().to_canonical().to_string());
-        Self { peer, local, forwarded_for, forwarded_port: HeaderValue::from(local.port()), _counted: None }
+        let forwarded_for = peer.ip().to_canonical().to_string().into();
+        Self { peer, local, forwarded_for, _counted: None }
     }
 
     /// Counts it among the connections until it is gone, whatever it becomes.
@@ -112,105 +67,70 @@ impl Client {
 
 /// What [`check`] found out.
 #[derive(Debug)]
-pub struct Checked {
+pub struct Checked<'r> {
     /// The authority that the request names, by its target or its Host field.
-    pub host: Host,
+    pub host: Host<'r>,
     /// The same, as it is passed on.
-    host_field: HeaderValue,
-    /// HTTP/1.0 may leave it out.
-    host_is_missing: bool,
-    seen: Seen,
+    field: &'r [u8],
 }
 
-/// A request's header map as plain look-ups.
-pub struct HeaderFields<'a>(pub &'a HeaderMap);
-
-impl Fields for HeaderFields<'_> {
+/// A request's fields as plain look-ups.
+impl Fields for Request {
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(HeaderValue::as_bytes)
+        self.fields().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
     }
 }
 
-/// Refuses what must not be routed; otherwise the host that the request is for.
-pub fn check(parts: &request::Parts, client: &Client) -> Result<Checked, Refusal> {
-    check_target(parts)?;
-    let seen = Seen::of(&parts.headers);
-    if seen.transfer_encoding {
-        check_transfer_coding(&parts.headers)?;
+/// What a request of HTTP/1.0 that names no host is for: the address that was asked, as text.
+pub fn host_of_none(request: &Request, client: &Client) -> Option<String> {
+    let is_nameless = request.version() == Version::Http10 && !request.has(Known::Host);
+    is_nameless.then(|| client.local.to_string())
+}
+
+/// Refuses what must not be routed; otherwise the host that the request is for. `asked` stands for the host of a
+/// request that needs none; see [`host_of_none`].
+pub fn check<'r>(request: &'r Request, asked: Option<&'r str>) -> Result<Checked<'r>, Refusal> {
+    if request.method() == "CONNECT" {
+        return Err(Refusal::Connect);
     }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let field = hosts.next();
+    let mut hosts = request.fields().filter(|field| field.known == Some(Known::Host));
+    let named = hosts.next().map(|field| field.value);
     if hosts.next().is_some() {
         return Err(Refusal::TwoHosts);
     }
-    let host_is_missing = field.is_none();
-    let checked = |field: HeaderValue| {
-        Ok(Checked { host: Host::parse(field.as_bytes())?, host_field: field, host_is_missing, seen })
-    };
-    match (parts.uri.authority(), field) {
+    let field = match (request.authority(), named) {
         // Absolute-form: its authority counts, but a broken Host field is refused all the same (RFC 9112 §3.2.2).
-        (Some(authority), field) => {
-            if let Some(field) = field {
-                Host::parse(field.as_bytes())?;
-            } else if parts.version >= Version::HTTP_11 {
-                return Err(Refusal::NoHost);
-            }
-            checked(value(authority.as_str()))
+        (Some(authority), Some(named)) => {
+            Host::parse(named)?;
+            authority.as_bytes()
         }
-        (None, Some(field)) => checked(field.clone()),
-        (None, None) if parts.version >= Version::HTTP_11 => Err(Refusal::NoHost),
-        // HTTP/1.0 knows no Host: the address that was asked stands for it.
-        (None, None) => checked(value(&client.local.to_string())),
-    }
-}
-
-fn check_target(parts: &request::Parts) -> Result<(), Refusal> {
-    if parts.method == Method::CONNECT {
-        return Err(Refusal::Connect);
-    }
-    let uri = &parts.uri;
-    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if length > MAX_TARGET {
-        return Err(Refusal::TargetTooLong(length));
-    }
-    let fits = match uri.path() {
-        "*" => parts.method == Method::OPTIONS,
-        // hyper reads `GET evil` as an authority without a scheme.
-        path => path.starts_with('/') && uri.authority().is_some() == uri.scheme().is_some(),
+        (Some(authority), None) if asked.is_some() => authority.as_bytes(),
+        (None, Some(named)) => named,
+        (_, None) => asked.ok_or(Refusal::NoHost)?.as_bytes(),
     };
-    let scheme_fits = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    if fits && scheme_fits { Ok(()) } else { Err(Refusal::Target) }
+    Ok(Checked { host: Host::parse(field)?, field })
 }
 
-fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    if codings.next().is_some() {
-        return Err(Refusal::TransferCoding);
-    }
-    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") { Ok(()) } else { Err(Refusal::TransferCoding) }
-}
-
-/// Whether the request asks to leave HTTP (RFC 9110 §7.8); returns the protocol.
-pub fn upgrade<'a>(parts: &'a request::Parts, checked: &Checked) -> Option<&'a HeaderValue> {
-    let asks = checked.seen.connection
-        && parts.method == Method::GET
-        && parts.version == Version::HTTP_11
-        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-        && !parts.headers.contains_key(TRANSFER_ENCODING)
-        && !parts.headers.contains_key(CONTENT_LENGTH);
+/// The protocols for which the request asks to leave HTTP (RFC 9110 §7.8).
+pub fn upgrade(request: &Request) -> Option<&[u8]> {
+    let protocols = request.first(Known::Upgrade)?;
+    let asks = request.method() == "GET"
+        && request.version() == Version::Http11
+        && request.framing() == Framing::None
+        && request.members(Known::Connection).any(|option| option.eq_ignore_ascii_case("upgrade"));
     // HTTP/2 by Upgrade would be a way past routes and guards: it is for the next hop to ignore, as RFC 9113 §3.1 has it.
     let leads_past_us = |token: &str| token.eq_ignore_ascii_case("h2c") || token.eq_ignore_ascii_case("h2");
-    if asks && !tokens(&parts.headers, &UPGRADE).any(leads_past_us) { parts.headers.get(UPGRADE) } else { None }
+    (asks && !request.members(Known::Upgrade).any(leads_past_us)).then_some(protocols)
 }
 
 /// Whether `name` stands in a Via field: the request has been here before.
-pub fn has_been_here(headers: &HeaderMap, checked: &Checked, name: &str) -> bool {
-    checked.seen.via && tokens(headers, &VIA).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
+pub fn has_been_here(request: &Request, name: &str) -> bool {
+    request.has(Known::Via)
+        && request.members(Known::Via).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
 }
 
 /// How a request with `Max-Forwards` goes on (RFC 9110 §7.6.2).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hops {
     /// The field is not there, or means nothing for this method.
     Unlimited,
@@ -221,85 +141,199 @@ pub enum Hops {
 }
 
 /// What `Max-Forwards` says.
-pub fn hops(parts: &request::Parts) -> Result<Hops, Refusal> {
-    if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
+pub fn hops(request: &Request) -> Result<Hops, Refusal> {
+    if !matches!(request.method(), "OPTIONS" | "TRACE") {
         return Ok(Hops::Unlimited);
     }
-    let Some(field) = parts.headers.get(header::MAX_FORWARDS) else { return Ok(Hops::Unlimited) };
-    let left: u64 = field.to_str().ok().and_then(|field| field.parse().ok()).ok_or(Refusal::MaxForwards)?;
-    Ok(left.checked_sub(1).map_or(Hops::None, Hops::Left))
+    let Some(field) = request.first(Known::MaxForwards) else { return Ok(Hops::Unlimited) };
+    let left = std::str::from_utf8(field).ok().and_then(|field| field.parse::<u64>().ok());
+    Ok(left.ok_or(Refusal::MaxForwards)?.checked_sub(1).map_or(Hops::None, Hops::Left))
 }
 
-/// What is put on a request besides the client's own fields.
+/// Fields on their way out, with the edits of a route applied to them: each of the two removes, then sets, then adds, and
+/// the later one sees what the earlier one made. What is set stands where the first field of that name stood.
+pub struct Edited<'o, 'e> {
+    out: &'o mut Vec<u8>,
+    edits: [&'e FieldEdits; 2],
+    has_edits: bool,
+    /// Which of the fields to set stand already, by edits.
+    is_set: [u64; 2],
+}
+
+/// What becomes of a field.
+enum Fate {
+    Kept,
+    Removed,
+    /// By which edits, and by which of their values.
+    Set(usize, usize),
+}
+
+impl<'o, 'e> Edited<'o, 'e> {
+    /// Writes behind what stands in `out`.
+    pub fn new(out: &'o mut Vec<u8>, edits: [&'e FieldEdits; 2]) -> Self {
+        let has_edits = edits.iter().any(|edits| **edits != NO_EDITS);
+        Self { out, edits, has_edits, is_set: [0; 2] }
+    }
+
+    /// A field that an edit may take off or replace.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        if !self.has_edits {
+            return write::field(self.out, name, value);
+        }
+        match self.fate(name) {
+            Fate::Kept => write::field(self.out, name, value),
+            Fate::Removed => {}
+            Fate::Set(by, at) => {
+                // More than that many stand at the end.
+                let bit = 1u64.checked_shl(at as u32).unwrap_or(0);
+                if bit != 0 && self.is_set[by] & bit == 0 {
+                    self.is_set[by] |= bit;
+                    write::field(self.out, name, self.edits[by].set[at].1.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// The last edits that name it decide.
+    fn fate(&self, name: &[u8]) -> Fate {
+        for (by, edits) in self.edits.iter().enumerate().rev() {
+            if let Some(at) = edits.set.iter().position(|(set, _)| is_name(set, name)) {
+                return Fate::Set(by, at);
+            }
+            if edits.remove.iter().any(|removed| is_name(removed, name)) {
+                return Fate::Removed;
+            }
+        }
+        Fate::Kept
+    }
+
+    /// Puts on what the edits put on.
+    pub fn finish(self) {
+        if !self.has_edits {
+            return;
+        }
+        for (by, edits) in self.edits.iter().enumerate() {
+            let is_new = |at: &usize| 1u64.checked_shl(*at as u32).is_none_or(|bit| self.is_set[by] & bit == 0);
+            let set = edits.set.iter().enumerate().filter(|(at, _)| is_new(at)).map(|(_, field)| field);
+            for (name, value) in set.chain(&edits.add) {
+                if self.edits[by + 1..].iter().all(|later| !replaces(later, name.as_bytes())) {
+                    write::field(self.out, name.as_bytes(), value.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn is_name(written: &str, name: &[u8]) -> bool {
+    written.as_bytes().eq_ignore_ascii_case(name)
+}
+
+/// Whether what stands under `name` goes.
+fn replaces(edits: &FieldEdits, name: &[u8]) -> bool {
+    edits.remove.iter().any(|removed| is_name(removed, name)) || edits.set.iter().any(|(set, _)| is_name(set, name))
+}
+
+/// What a program is asked.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
+    /// The client's request.
+    pub request: &'a Request,
     /// Whose request it is.
     pub client: &'a Client,
     /// What [`check`] found out.
-    pub checked: &'a Checked,
+    pub checked: &'a Checked<'a>,
     /// Our member of Via.
-    pub via: &'a HeaderValue,
-    /// The route's target, authority and fields.
+    pub via: &'a str,
+    /// The path and query in the place of the client's.
     pub target: Option<&'a str>,
     /// The authority in the place of the client's.
     pub authority: Option<&'a str>,
     /// The route's edits.
     pub edits: &'a FieldEdits,
-    /// The protocol that the connection is to change to.
-    pub upgrade: Option<&'a HeaderValue>,
+    /// The protocols that the connection may change to.
+    pub upgrade: Option<&'a [u8]>,
     /// In the place of the client's `Max-Forwards`.
     pub hops: Hops,
 }
 
 impl Outgoing<'_> {
-    /// The target as the program sees it: origin-form, or `*`.
-    pub fn uri(&self, incoming: &Uri) -> Uri {
-        let rewritten = self.target.and_then(|target| PathAndQuery::try_from(target).ok());
-        let kept = || incoming.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Uri::from(rewritten.unwrap_or_else(kept))
+    /// The head as the program sees it, in HTTP/1.1 whatever the client speaks.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let request = self.request;
+        match self.target {
+            Some(target) => write::request_line(out, request.method(), target, None),
+            None => write::request_line(out, request.method(), request.path(), request.query()),
+        }
+        let mut fields = Edited::new(out, [&NO_EDITS, self.edits]);
+        self.write_fields(&mut fields);
+        fields.finish();
+        write::end(out);
     }
 
-    /// The fields as the program sees them.
-    pub fn fields(&self, incoming: &HeaderMap) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(incoming.len() + 8);
-        let host = self.authority.map_or_else(|| self.checked.host_field.clone(), value);
-        let named = if self.checked.seen.connection { Named::of(incoming) } else { Named::default() };
-        if self.checked.host_is_missing {
-            fields.append(HOST, host.clone());
+    fn write_fields(&self, fields: &mut Edited<'_, '_>) {
+        let request = self.request;
+        let named = Named::of(request.has(Known::Connection).then(|| request.members(Known::Connection)));
+        let host = self.authority.map_or(self.checked.field, str::as_bytes);
+        if !request.has(Known::Host) {
+            fields.field(b"host", host);
         }
-        for (name, value) in incoming {
-            match *name {
-                HOST => drop(fields.append(HOST, host.clone())),
-                CONTENT_LENGTH => {
-                    fields.entry(CONTENT_LENGTH).or_insert_with(|| value.clone());
+        let mut digits = [0; 20];
+        let mut has_length = false;
+        for Field { known, name, value } in request.fields() {
+            match known {
+                None if is_ours(name) || named.holds(name) => {}
+                None => fields.field(name, value),
+                Some(Known::Host) => fields.field(name, host),
+                // Equal ones become one; beside a coding there is none (RFC 9112 §6.3).
+                Some(Known::ContentLength) => {
+                    if let (Framing::Length(length), false) = (request.framing(), has_length) {
+                        has_length = true;
+                        fields.field(name, decimal(length, &mut digits));
+                    }
                 }
-                _ if is_dropped_from_requests(name) || named.holds(name) => {}
-                _ => drop(fields.append(name.clone(), value.clone())),
+                // HTTP/1.0 cannot be told to continue (RFC 9110 §10.1.1).
+                Some(Known::Expect) if request.version() == Version::Http10 => {}
+                Some(Known::MaxForwards) => match self.hops {
+                    Hops::Left(left) => fields.field(name, decimal(left, &mut digits)),
+                    Hops::Unlimited | Hops::None => fields.field(name, value),
+                },
+                Some(known) if known.is_of_one_hop() || named.holds(name) => {}
+                Some(_) => fields.field(name, value),
             }
         }
-        if self.checked.seen.connection || self.checked.seen.te {
-            self.add_connection(incoming, &mut fields);
-        }
-        fields.append(X_FORWARDED_FOR, self.client.forwarded_for.clone());
-        fields.append(X_FORWARDED_HOST, self.checked.host_field.clone());
-        fields.append(X_FORWARDED_PROTO, HTTP);
-        fields.append(X_FORWARDED_PORT, self.client.forwarded_port.clone());
-        fields.append(VIA, self.via.clone());
-        if let Hops::Left(left) = self.hops {
-            fields.insert(header::MAX_FORWARDS, HeaderValue::from(left));
-        }
-        apply(self.edits, &mut fields);
-        fields
+        self.write_connection(fields);
+        fields.field(b"x-forwarded-for", self.client.forwarded_for.as_bytes());
+        fields.field(b"x-forwarded-host", self.checked.field);
+        fields.field(b"x-forwarded-proto", b"http");
+        fields.field(b"x-forwarded-port", decimal(self.client.local.port().into(), &mut digits));
+        fields.field(b"via", self.via.as_bytes());
     }
 
-    /// The fields of this hop alone: trailers are welcome where the client takes them, and an upgrade is asked for.
-    fn add_connection(&self, incoming: &HeaderMap, fields: &mut HeaderMap) {
-        if let Some(protocol) = self.upgrade {
-            fields.append(CONNECTION, HeaderValue::from_static("upgrade"));
-            fields.append(UPGRADE, protocol.clone());
-        } else if self.checked.seen.te && tokens(incoming, &TE).any(|coding| coding == "trailers") {
-            fields.append(CONNECTION, HeaderValue::from_static("te"));
-            fields.append(TE, HeaderValue::from_static("trailers"));
+    /// The fields of this hop alone: the framing, an upgrade, and that trailers are welcome where the client takes them.
+    fn write_connection(&self, fields: &mut Edited<'_, '_>) {
+        if self.request.framing() == Framing::Chunked {
+            write::field(fields.out, b"transfer-encoding", b"chunked");
+        }
+        if let Some(protocols) = self.upgrade {
+            write::field(fields.out, b"connection", b"upgrade");
+            write::field(fields.out, b"upgrade", protocols);
+        } else if self.request.takes_trailers() {
+            write::field(fields.out, b"connection", b"te");
+            write::field(fields.out, b"te", b"trailers");
+        }
+    }
+}
+
+/// `number` in digits, without an allocation.
+fn decimal(number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut left = number;
+    let mut from = digits.len();
+    loop {
+        from -= 1;
+        digits[from] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            return &digits[from..];
         }
     }
 }
@@ -307,152 +341,99 @@ impl Outgoing<'_> {
 /// What is wrong with the head of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadAnswer {
-    /// RFC 9112 §6.1
-    #[error("its Transfer-Encoding is not exactly one `chunked`")]
-    TransferCoding,
     /// RFC 9110 §15.2.2
     #[error("it changes the protocol, which nobody asked for")]
     Upgrade,
 }
 
-/// The fields of an answer as the client sees them. `upgraded` keeps what announces the new protocol.
-pub fn answer(incoming: HeaderMap, status: http::StatusCode, upgraded: bool) -> Result<HeaderMap, BadAnswer> {
-    let has_coding = incoming.contains_key(TRANSFER_ENCODING);
-    if has_coding && check_transfer_coding(&incoming).is_err() {
-        return Err(BadAnswer::TransferCoding);
-    }
-    let no_length = has_coding || status == http::StatusCode::NO_CONTENT;
-    let touched = incoming.keys().any(is_of_one_hop) || repeats(&incoming, &CONTENT_LENGTH);
-    let untouched = !touched && (!no_length || !incoming.contains_key(CONTENT_LENGTH));
-    if untouched {
-        return Ok(incoming);
-    }
-    let named = Named::of(&incoming);
-    if !no_length && named.0.is_empty() && only_the_last_goes(&incoming) {
-        let mut fields = incoming;
-        fields.remove(CONNECTION);
-        return Ok(fields);
-    }
-    let mut fields = HeaderMap::with_capacity(incoming.len());
-    for (name, value) in &incoming {
-        match *name {
-            CONTENT_LENGTH if no_length => {}
-            CONTENT_LENGTH => {
-                fields.entry(CONTENT_LENGTH).or_insert_with(|| value.clone());
-            }
-            UPGRADE if upgraded => drop(fields.append(UPGRADE, value.clone())),
-            _ if is_of_one_hop(name) || named.holds(name) => {}
-            _ => drop(fields.append(name.clone(), value.clone())),
+/// An answer on its way to the client.
+#[derive(Debug)]
+pub struct Answering<'a> {
+    /// The protocols that the client asked for.
+    pub upgrade: Option<&'a [u8]>,
+    /// Of the route, and of cross-origin sharing before it.
+    pub edits: [&'a FieldEdits; 2],
+    /// What a clock says now, for an answer without a date.
+    pub date: &'a [u8],
+}
+
+impl Answering<'_> {
+    /// Status line and fields as the client sees them, without framing.
+    pub fn write(&self, response: &Response<'_>, out: &mut Vec<u8>) -> Result<(), BadAnswer> {
+        let is_switch = response.status == 101;
+        if is_switch && !self.upgrade.is_some_and(|asked| is_agreed(asked, response)) {
+            return Err(BadAnswer::Upgrade);
         }
-    }
-    if upgraded {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    Ok(fields)
-}
-
-fn repeats(fields: &HeaderMap, name: &HeaderName) -> bool {
-    fields.len() > fields.keys_len() && fields.get_all(name).iter().nth(1).is_some()
-}
-
-/// Whether `Connection` is the last field and the only one of this hop: taking it off then moves no other.
-/// nginx answers so, and every other proxy that keeps its connections.
-fn only_the_last_goes(fields: &HeaderMap) -> bool {
-    let (mut of_one_hop, mut last) = (0, None);
-    for name in fields.keys() {
-        of_one_hop += usize::from(is_of_one_hop(name));
-        last = Some(name);
-    }
-    // Equal names hang on their first one and are not moved.
-    of_one_hop == 1 && last == Some(&CONNECTION) && !repeats(fields, &CONTENT_LENGTH)
-}
-
-/// Applies a route's edits: remove, then set, then add.
-pub fn apply(edits: &FieldEdits, fields: &mut HeaderMap) {
-    if !edits.remove.is_empty() {
-        // In one pass, since removing in place would disturb the order.
-        let before = std::mem::take(fields);
-        for (name, value) in &before {
-            if !edits.remove.iter().any(|removed| name == removed.as_str()) {
-                fields.append(name.clone(), value.clone());
+        write::status_line(out, response.status, response.reason);
+        // What comes before the answer is of no route.
+        let is_answer = response.status >= 200;
+        let edits = if is_answer { self.edits } else { [&NO_EDITS; 2] };
+        let mut fields = Edited::new(out, edits);
+        let named = Named::of(response.has(Known::Connection).then(|| response.members(Known::Connection)));
+        let mut digits = [0; 20];
+        let mut length = response.told_length();
+        for Field { known, name, value } in response.fields() {
+            match known {
+                None if named.holds(name) => {}
+                None => fields.field(name, value),
+                Some(Known::ContentLength) => {
+                    if let Some(length) = length.take() {
+                        fields.field(name, decimal(length, &mut digits));
+                    }
+                }
+                Some(Known::Upgrade) if is_switch => fields.field(name, value),
+                Some(known) if known.is_of_one_hop() || named.holds(name) => {}
+                Some(_) => fields.field(name, value),
             }
         }
-    }
-    for (name, written) in &edits.set {
-        if let Ok(name) = HeaderName::try_from(name.as_str()) {
-            fields.insert(name, value(written));
+        if is_switch {
+            fields.field(b"connection", b"upgrade");
         }
-    }
-    for (name, written) in &edits.add {
-        if let Ok(name) = HeaderName::try_from(name.as_str()) {
-            fields.append(name, value(written));
+        // RFC 9110 §6.6.1: whoever passes an answer on adds the date that is missing.
+        if is_answer && !response.has(Known::Date) {
+            fields.field(b"date", self.date);
         }
+        fields.finish();
+        Ok(())
     }
 }
 
-/// A value that the checker has let through, or that we made ourselves.
-pub fn value(text: &str) -> HeaderValue {
-    // What is neither becomes visible instead of being lost.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
-}
-
-/// Fields that concern one connection only (RFC 9110 §7.6.1), and credentials for a proxy.
-fn is_of_one_hop(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        CONNECTION | TRANSFER_ENCODING | UPGRADE | TE | header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+/// Whether the program changes to a protocol that was asked for.
+fn is_agreed(asked: &[u8], response: &Response<'_>) -> bool {
+    let chosen = response.first(Known::Upgrade).unwrap_or_default();
+    asked.split(|byte| *byte == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(chosen))
 }
 
 /// Fields of a request that are ours to write, or nobody's to believe.
-fn is_dropped_from_requests(name: &HeaderName) -> bool {
-    is_of_one_hop(name) || {
-        let name = name.as_str();
-        // CGI-like servers read `X_Forwarded_For` as `X-Forwarded-For`.
-        (name.starts_with("x-f") || name.starts_with("x_f") || name.starts_with("f"))
-            && matches!(
-                name.replace('_', "-").as_str(),
-                "x-forwarded-for"
-                    | "x-forwarded-host"
-                    | "x-forwarded-proto"
-                    | "x-forwarded-port"
-                    | "x-forwarded-ssl"
-                    | "forwarded"
-            )
+fn is_ours(name: &[u8]) -> bool {
+    // CGI-like servers read `X_Forwarded_For` as `X-Forwarded-For`.
+    let is = |ours: &[u8]| {
+        let as_read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.len() == ours.len() && name.iter().zip(ours).all(|(byte, ours)| as_read(*byte) == *ours)
+    };
+    match name.len() {
+        9 => is(b"forwarded"),
+        15 => is(b"x-forwarded-for") || is(b"x-forwarded-ssl"),
+        16 => is(b"x-forwarded-host") || is(b"x-forwarded-port"),
+        17 => is(b"x-forwarded-proto"),
+        _ => false,
     }
 }
 
 /// Fields that `Connection` names and so takes along, but for those that must go on (RFC 9110 §7.6.1).
-#[derive(Default)]
-struct Named<'a>(Vec<&'a str>);
+struct Named<'h>(Cow<'h, [&'h str]>);
 
-impl<'a> Named<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
-        let is_ours = |token: &&str| {
-            ![
-                "host",
-                "content-length",
-                "authorization",
-                "cookie",
-                "set-cookie",
-                "via",
-                "keep-alive",
-                "close",
-                "upgrade",
-            ]
-            .iter()
-            .any(|kept| token.eq_ignore_ascii_case(kept))
-        };
-        Self(tokens(headers, &CONNECTION).filter(is_ours).collect())
+/// What no list in `Connection` can take along.
+const KEPT: [&str; 9] =
+    ["host", "content-length", "authorization", "cookie", "set-cookie", "via", "keep-alive", "close", "upgrade"];
+
+impl<'h> Named<'h> {
+    fn of(options: Option<impl Iterator<Item = &'h str>>) -> Self {
+        let goes = |option: &&str| !KEPT.iter().any(|kept| option.eq_ignore_ascii_case(kept));
+        Self(options.map_or(Cow::Borrowed(&[]), |options| options.filter(goes).collect()))
     }
 
-    fn holds(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|token| token.eq_ignore_ascii_case(name.as_str()))
+    fn holds(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|option| option.as_bytes().eq_ignore_ascii_case(name))
     }
-}
-
-/// The members of a field's list, over all fields of that name.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let texts = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }

@@ -4,40 +4,42 @@
 //! top to bottom as the life of a request: check the head, find the route, ask its filters, then answer here or send
 //! it to a program.
 
-pub mod body;
+mod answer;
 mod failure;
 pub mod head;
+mod pace;
 mod send;
-mod upgrade;
+mod tunnel;
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
     sync::Arc,
     task::Poll,
+    time::SystemTime,
 };
 
-use body::{Download, Source, Upload};
 use failure::Failure;
-use head::{Checked, HeaderFields, Hops, Outgoing};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use head::{Checked, Hops, Outgoing};
 
 pub use head::Client;
 
 use crate::{
     config::{Respond, RespondBody},
-    filter::{self, RequestEdits, Verdict},
+    filter::{self, RequestEdits, ResponseEdits, Verdict},
     head::RequestHead,
+    http1::{
+        head::{HeadError, Known, Request},
+        leg::Transport,
+        server::Serving,
+    },
     listen::deadlines::Deadlines,
-    live::{Action, Reader, Route, Snapshot},
-    observe::{Exchange, Kind, Log, Record},
-    respond::{self, Answer},
+    live::{Action, Reader, Snapshot},
+    observe::{Ending, Exchange, Kind, Log, Record},
+    respond::Answer,
     upstream::pool::Pools,
 };
 
@@ -45,18 +47,20 @@ use crate::{
 #[derive(Debug)]
 pub struct Worker {
     live: Reader,
-    pools: Rc<Pools<Upload>>,
+    pools: Rc<Pools>,
     log: Log,
     /// Our name in Via, and our member of it.
     name: String,
-    via: HeaderValue,
+    via: String,
+    /// What the clock says, as a Date field (RFC 9110 §5.6.7).
+    date: Cell<[u8; 29]>,
 }
 
-/// One request, from its head to its answer.
+/// One request, from its head to the end of its answer.
 struct Asked<'a> {
-    parts: &'a request::Parts,
-    client: &'a Rc<Client>,
-    deadlines: &'a Arc<Deadlines>,
+    request: &'a Request,
+    client: &'a Client,
+    deadlines: &'a Deadlines,
     exchange: Option<Box<Exchange>>,
 }
 
@@ -64,8 +68,8 @@ impl Worker {
     /// A worker of the proxy that listens on `port`, by which it is told from others in Via.
     pub fn new(live: Reader, log: Log, port: u16) -> Self {
         let name = format!("portolan:{port}");
-        let via = head::value(&format!("1.1 {name}"));
-        Self { live, pools: Rc::default(), log, name, via }
+        let via = format!("1.1 {name}");
+        Self { live, pools: Rc::default(), log, name, via, date: Cell::new(date()) }
     }
 
     /// Looks after what nobody asks for meanwhile; call it every [`crate::upstream::pool::SWEEP`]. A worker without requests lets go of
@@ -73,60 +77,77 @@ impl Worker {
     pub fn sweep(&self) {
         drop(self.live.load());
         self.pools.sweep();
+        self.date.set(date());
     }
 
-    /// Answers a request, whatever happens.
-    pub async fn handle(
-        self: Rc<Self>,
-        client: Rc<Client>,
-        deadlines: Arc<Deadlines>,
-        mut request: Request<Incoming>,
-    ) -> Response<Download> {
-        let on_upgrade = request.extensions().get::<OnUpgrade>().is_some().then(|| hyper::upgrade::on(&mut request));
-        let (parts, incoming) = request.into_parts();
-        if incoming.is_end_stream() {
-            deadlines.all_read();
-        } else {
-            deadlines.leave_unread();
-        }
-        let exchange = self.log.begin(|| record(&parts)).map(Box::new);
-        let mut asked = Asked { parts: &parts, client: &client, deadlines: &deadlines, exchange };
+    /// Answers what came on a client's connection, whatever happens.
+    pub async fn handle<C: Transport>(
+        &self,
+        client: &Client,
+        deadlines: &Deadlines,
+        mut serving: Serving<'_, C>,
+        came: Result<Request, HeadError>,
+    ) {
+        let request = match came {
+            Ok(request) => request,
+            Err(error) => return Box::pin(self.refuse_nonsense(client, deadlines, serving, error)).await,
+        };
+        let exchange = self.log.begin(|| record(&request)).map(Box::new);
+        let mut asked = Asked { request: &request, client, deadlines, exchange };
         let snapshot = self.live.load();
-        let checked = head::check(&parts, &client);
+        let asked_address = head::host_of_none(&request, client);
+        let checked = head::check(&request, asked_address.as_deref());
         let answered = match &checked {
-            Ok(checked) => contained(self.try_handle(&mut asked, &snapshot, checked, incoming, on_upgrade)).await,
+            Ok(checked) => contained(self.try_handle(&mut asked, &mut serving, &snapshot, checked)).await,
             Err(refusal) => Err(Failure::Refused(*refusal)),
         };
-        answered.unwrap_or_else(|failure| {
+        if let Err(failure) = answered {
             let host = checked.as_ref().ok().map(|checked| &checked.host);
-            let answer = failure.answer(&parts, host, &client, &snapshot);
-            asked.record(|record| {
-                record.cause = Some(failure.cause().word());
-                record.kind = Kind::Answered;
-            });
-            let mut response = asked.finish(answer);
-            if failure.ends_connection() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            let Some(answer) = failure.answer(Some(&request), host, client, &snapshot) else {
+                asked.ends(Ending::Left);
+                return;
+            };
+            asked.fails(failure.cause());
+            if failure.ends_connection() || deadlines.is_draining() {
+                serving.close();
             }
-            response
-        })
+            Box::pin(self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE)).await;
+        }
+        serving.finish();
     }
 
-    async fn try_handle(
+    /// Answers bytes that could not be read as a request.
+    async fn refuse_nonsense<C: Transport>(
+        &self,
+        client: &Client,
+        deadlines: &Deadlines,
+        mut serving: Serving<'_, C>,
+        error: HeadError,
+    ) {
+        let failure = Failure::Refused(error.into());
+        let exchange = self.log.begin(Record::default).map(Box::new);
+        let nothing = Request::default();
+        let mut asked = Asked { request: &nothing, client, deadlines, exchange };
+        if let Some(answer) = failure.answer(None, None, client, &self.live.load()) {
+            asked.fails(failure.cause());
+            self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE).await;
+        }
+        serving.finish();
+    }
+
+    async fn try_handle<C: Transport>(
         &self,
         asked: &mut Asked<'_>,
+        serving: &mut Serving<'_, C>,
         snapshot: &Snapshot,
-        checked: &Checked,
-        incoming: Incoming,
-        on_upgrade: Option<OnUpgrade>,
-    ) -> Result<Response<Download>, Failure> {
-        let parts = asked.parts;
-        let fields = HeaderFields(&parts.headers);
-        let head = plain(parts, checked, &fields);
+        checked: &Checked<'_>,
+    ) -> Result<(), Failure> {
+        let request = asked.request;
+        let head = plain(request, checked);
         if !snapshot.table.knows(&checked.host) {
             return Err(Failure::UnknownHost);
         }
-        if head::has_been_here(&parts.headers, checked, &self.name) {
+        if head::has_been_here(request, &self.name) {
             return Err(Failure::Loop);
         }
         let hit = snapshot.table.find(&head).ok_or(Failure::NoRoute)?;
@@ -134,53 +155,58 @@ impl Worker {
         asked.record(|record| record.route = Some(Arc::clone(&route.name)));
         let edits = match filter::on_request(&route.filters, &head, hit.prefix) {
             Verdict::Continue(edits) => edits,
-            Verdict::Answer(answer) => return Ok(asked.answer(answer, "cors")),
-        };
-        let mut response = match &route.action {
-            Action::Forward(forward) => {
-                let hops = head::hops(parts)?;
-                if hops == Hops::None {
-                    return Ok(asked.answer(last_hop(parts), "max-forwards"));
-                }
-                let outgoing = self.outgoing(asked, checked, &edits, hops);
-                self.send(asked, route, forward, &outgoing, incoming, on_upgrade).await?
+            Verdict::Answer(answer) => {
+                Box::pin(self.say(asked, serving, answer, "cors", ResponseEdits::NONE)).await;
+                return Ok(());
             }
-            Action::Redirect(redirect) => asked.answer(Answer::redirect(redirect.status, &redirect.to), "redirect"),
+        };
+        let response_edits = filter::on_response(&route.filters, &head);
+        let (answer, what) = match &route.action {
+            Action::Forward(forward) => {
+                let hops = head::hops(request)?;
+                if hops != Hops::None {
+                    let outgoing = self.outgoing(asked, checked, &edits, hops);
+                    return self.send(asked, serving, route, forward, &outgoing, &response_edits).await;
+                }
+                (last_hop(request), "max-forwards")
+            }
+            Action::Redirect(redirect) => (Answer::redirect(redirect.status, &redirect.to), "redirect"),
             Action::Respond(respond) => {
                 let answer = Box::pin(written(respond)).await.map_err(|(path, error)| Failure::NoAnswerFile {
                     route: Arc::clone(&route.name),
                     path,
                     error,
                 })?;
-                asked.answer(answer, "respond")
+                (answer, "respond")
             }
             Action::Files(folder) => {
                 let path =
                     edits.target.as_deref().map_or(head.path, |target| target.split('?').next().unwrap_or(target));
                 let found = Box::pin(folder.answer(&head, path)).await;
                 let answer = found.map_err(|missing| Failure::NoFile { route: Arc::clone(&route.name), missing })?;
-                asked.answer(answer, "files")
+                (answer, "files")
             }
         };
-        edit(&mut response, route, &head);
-        Ok(response)
+        Box::pin(self.say(asked, serving, answer, what, response_edits)).await;
+        Ok(())
     }
 
     fn outgoing<'a>(
         &'a self,
         asked: &Asked<'a>,
-        checked: &'a Checked,
+        checked: &'a Checked<'a>,
         edits: &'a RequestEdits<'_>,
         hops: Hops,
     ) -> Outgoing<'a> {
         Outgoing {
+            request: asked.request,
             client: asked.client,
             checked,
             via: &self.via,
             target: edits.target.as_deref(),
             authority: edits.authority,
             edits: edits.fields,
-            upgrade: head::upgrade(asked.parts, checked),
+            upgrade: head::upgrade(asked.request),
             hops,
         }
     }
@@ -194,76 +220,41 @@ impl Asked<'_> {
         }
     }
 
-    /// An answer of our own, which `what` in the table said.
-    fn answer(&mut self, answer: Answer, what: &str) -> Response<Download> {
+    /// How it ended.
+    fn ends(&mut self, ending: Ending) {
+        self.record(|record| record.ending = ending);
+    }
+
+    /// An answer of ours, for this reason, is all that comes.
+    fn fails(&mut self, cause: crate::respond::pages::Cause) {
         self.record(|record| {
+            record.cause = Some(cause.word());
             record.kind = Kind::Answered;
-            what.clone_into(&mut record.target);
         });
-        self.finish(answer)
-    }
-
-    /// Status, fields and body for the client; the exchange goes on with the body.
-    fn finish(&mut self, answer: Answer) -> Response<Download> {
-        self.record(|record| record.status = answer.status);
-        let source = match answer.body {
-            respond::Body::Empty => Source::Empty,
-            respond::Body::Bytes(bytes) => Source::Bytes((!bytes.is_empty()).then_some(bytes)),
-            respond::Body::Stream(file) => Source::File(file),
-        };
-        let mut response = Response::new(self.download(source));
-        *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        for (name, value) in &answer.fields {
-            if let Ok(name) = HeaderName::try_from(name.as_ref()) {
-                response.headers_mut().append(name, head::value(value));
-            }
-        }
-        response
-    }
-
-    fn download(&mut self, source: Source) -> Download {
-        let mut download = Download::new(source, Arc::clone(self.deadlines), self.exchange.take());
-        if self.parts.method == Method::HEAD {
-            // Nobody will read it.
-            download.end();
-        }
-        download
     }
 }
 
 /// The parts that table and filters look at.
-fn plain<'a>(parts: &'a request::Parts, checked: &'a Checked, fields: &'a HeaderFields<'a>) -> RequestHead<'a> {
+fn plain<'a>(request: &'a Request, checked: &'a Checked<'a>) -> RequestHead<'a> {
     RequestHead {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query(),
+        method: request.method(),
+        path: request.path(),
+        query: request.query(),
         host: &checked.host,
-        fields,
+        fields: request,
     }
 }
 
 /// What the log says of a request before it is answered.
-fn record(parts: &request::Parts) -> Record {
-    let host = parts.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+fn record(request: &Request) -> Record {
+    let host = request.first(Known::Host).map(|host| String::from_utf8_lossy(host).into_owned());
     Record {
-        method: parts.method.as_str().to_owned(),
+        method: request.method().to_owned(),
         host: host.unwrap_or_default(),
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().map(str::to_owned),
+        path: request.path().to_owned(),
+        query: request.query().map(str::to_owned),
         ..Record::default()
     }
-}
-
-/// What the route's filters say of the answer.
-fn edit(response: &mut Response<Download>, route: &Route, head: &RequestHead<'_>) {
-    let edits = filter::on_response(&route.filters, head);
-    if edits.is_empty() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    if let Some(cors) = &edits.cors {
-        head::apply(cors, response.headers_mut());
-    }
-    head::apply(edits.fields, response.headers_mut());
 }
 
 /// The answer that stands in the table.
@@ -279,8 +270,8 @@ async fn written(respond: &Respond) -> Result<Answer, (std::path::PathBuf, std::
 
 /// The answer to a TRACE or OPTIONS that may not go further (RFC 9110 §7.6.2). TRACE would have to reflect the
 /// request, credentials and all: it is refused instead.
-fn last_hop(parts: &request::Parts) -> Answer {
-    let status = if parts.method == Method::TRACE { 405 } else { 204 };
+fn last_hop(request: &Request) -> Answer {
+    let status = if request.method() == "TRACE" { 405 } else { 204 };
     Answer::empty(status).with("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned())
 }
 
@@ -289,4 +280,10 @@ async fn contained<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<
     let mut work = pin!(work);
     poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or(Poll::Ready(Err(Failure::Panic))))
         .await
+}
+
+/// The present time as RFC 9110 §5.6.7 writes it.
+fn date() -> [u8; 29] {
+    let text = httpdate::fmt_http_date(SystemTime::now());
+    text.as_bytes().try_into().unwrap_or([b' '; 29])
 }

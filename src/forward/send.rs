@@ -4,41 +4,40 @@
 //! it is idempotent and the connection was an old one that its program was just closing. Never after a byte of an
 //! answer, and never when a fresh connection fails: then the program has a say in it.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
-
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body_util::BodyExt;
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
-use tokio::sync::oneshot;
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use super::{
     Asked, Worker,
-    body::{Download, Gate, Source, Upload},
     failure::{Failure, Reason},
-    head::{self, BadAnswer, Outgoing},
-    upgrade::Asking,
+    head::{Answering, Outgoing},
+    pace::{Late, Pace},
 };
 use crate::{
-    listen::deadlines::{BODY, Deadlines, Limit},
+    config::NO_EDITS,
+    filter::ResponseEdits,
+    http1::{
+        body::Framing,
+        client::{Cut, Exchange, Failed},
+        head::{Known, Response},
+        leg::Transport,
+        server::Serving,
+    },
+    listen::deadlines::{BODY, Limit},
     live::{Forward, Route},
+    observe::Ending,
     upstream::{
-        Endpoint, InFlight,
-        pool::{DialError, Lease},
+        Endpoint,
+        connect::{ConnectError, Stream},
+        pool::Lease,
     },
 };
 
 /// The largest body that is kept so that it could be sent twice, in bytes.
 const REPLAYABLE: u64 = 64 * 1024;
+
+/// How much of a request's body is still carried behind its whole answer, so that both connections can go on; and how
+/// long that may take.
+const REST: (u64, Duration) = (1024 * 1024, Duration::from_secs(1));
 
 /// Why an exchange gave no answer, and what that means for another try.
 struct Broken {
@@ -47,65 +46,76 @@ struct Broken {
 }
 
 /// Whether a request may be sent once more.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Again {
-    /// No byte of it was taken: whatever it is, here it is back.
-    Unsent(Box<Request<Upload>>),
+    /// No byte of it was taken, whatever it is.
+    Unsent,
     /// The connection was an old one: an idempotent request may be repeated on a new one.
     IfIdempotent,
     /// The program may have acted on it.
     Never,
 }
 
+/// What is to be known of a request for sending it.
+struct Sending<'a> {
+    outgoing: &'a Outgoing<'a>,
+    /// Its body, where it is kept whole.
+    whole: Vec<u8>,
+    answering: Answering<'a>,
+    limit: Duration,
+}
+
 impl Worker {
     /// Sends the request to one of the route's endpoints and passes the answer on.
-    pub(super) async fn send(
+    pub(super) async fn send<C: Transport>(
         &self,
         asked: &mut Asked<'_>,
+        serving: &mut Serving<'_, C>,
         route: &Route,
         forward: &Forward,
         outgoing: &Outgoing<'_>,
-        incoming: Incoming,
-        on_upgrade: Option<OnUpgrade>,
-    ) -> Result<Response<Download>, Failure> {
+        edits: &ResponseEdits<'_>,
+    ) -> Result<(), Failure> {
         let mut way = Way::new(route, forward)?;
-        let limit = forward.connect_timeout;
-        if let (Some(protocol), Some(on_upgrade)) = (outgoing.upgrade, on_upgrade) {
-            let dial = async |endpoint: &Endpoint| self.pools.dial_for_upgrade(endpoint, limit).await;
-            let sender = Box::pin(way.dial(asked, dial)).await?;
-            let in_flight = way.endpoint.begin();
-            let asking = Asking { sender, protocol, on_upgrade, in_flight, limit: forward.timeout };
-            return Box::pin(asking.open(asked, outgoing)).await.map_err(|reason| way.failed(reason));
-        }
-        let mut uploads = Uploads::new(asked, forward, incoming).await.map_err(|reason| way.failed(reason))?;
+        let date = self.date.get();
+        let sending = Sending {
+            outgoing,
+            whole: if is_replayable(outgoing) {
+                Box::pin(whole(asked, serving)).await.map_err(|reason| way.failed(reason))?
+            } else {
+                Vec::new()
+            },
+            answering: Answering {
+                upgrade: outgoing.upgrade,
+                edits: [edits.cors.as_ref().unwrap_or(&NO_EDITS), edits.fields],
+                date: &date,
+            },
+            limit: forward.timeout,
+        };
+        let can_repeat = is_idempotent(outgoing.request.method()) && serving.is_read();
         let mut kept = self.pools.kept(way.endpoint.id());
-        let mut unsent: Option<Box<Request<Upload>>> = None;
         loop {
             let lease = match kept.take() {
                 Some(lease) => lease,
                 None => {
-                    let dial = async |endpoint: &Endpoint| self.pools.dial(endpoint, limit).await;
+                    let dial = async |endpoint: &Endpoint| self.pools.dial(endpoint, forward.connect_timeout).await;
                     Box::pin(way.dial(asked, dial)).await?
                 }
             };
             asked.record(|record| record.target = way.endpoint.address().to_string());
-            let reused = lease.is_reused();
-            let request = match unsent.take() {
-                Some(request) => *request,
-                None => request(asked, outgoing, uploads.next()),
-            };
-            let in_flight = forward.upstream.counts_requests().then(|| way.endpoint.begin());
-            match exchange(lease, request, asked.deadlines, forward.timeout, &mut uploads).await {
-                Ok((response, lease)) => {
-                    let lease = uploads.is_sent().then_some(lease);
-                    return pass_on(asked, response, lease, in_flight).map_err(|reason| way.failed(reason));
-                }
+            let reused = lease.idle.is_used();
+            let is_counted = forward.upstream.counts_requests() || outgoing.upgrade.is_some();
+            let in_flight = is_counted.then(|| way.endpoint.begin());
+            let Err(broken) = exchange(asked, serving, lease, &sending).await else { return Ok(()) };
+            drop(in_flight);
+            let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
-                Err(Broken { again: Again::Unsent(request), .. }) if reused || way.tries_left > 0 => {
-                    unsent = Some(request);
-                }
-                Err(Broken { again: Again::IfIdempotent, .. })
-                    if way.tries_left > 0 && asked.parts.method.is_idempotent() && uploads.can_repeat() => {}
-                Err(broken) => return Err(way.failed(broken.reason)),
+                Again::Unsent => reused || way.tries_left > 0,
+                Again::IfIdempotent => way.tries_left > 0 && can_repeat,
+                Again::Never => false,
+            };
+            if !may_repeat {
+                return Err(way.failed(broken.reason));
             }
             way.tries_left = way.tries_left.saturating_sub(1);
         }
@@ -135,7 +145,7 @@ impl<'r> Way<'r> {
     async fn dial<T>(
         &mut self,
         asked: &mut Asked<'_>,
-        dial: impl AsyncFn(&Endpoint) -> Result<T, DialError>,
+        dial: impl AsyncFn(&Endpoint) -> Result<T, ConnectError>,
     ) -> Result<T, Failure> {
         loop {
             asked.record(|record| record.target = self.endpoint.address().to_string());
@@ -151,6 +161,9 @@ impl<'r> Way<'r> {
     }
 
     fn failed(&self, reason: Reason) -> Failure {
+        if matches!(reason, Reason::ClientLeft) {
+            return Failure::ClientLeft;
+        }
         Failure::Program {
             route: Arc::clone(&self.route.name),
             target: self.endpoint.address().to_string(),
@@ -160,203 +173,173 @@ impl<'r> Way<'r> {
     }
 }
 
-/// The request as the program gets it.
-pub(super) fn request(asked: &Asked<'_>, outgoing: &Outgoing<'_>, body: Upload) -> Request<Upload> {
-    // Said here, as hyper would take a GET whose length is not known for one without a body, and drop the body.
-    let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
-    let mut request = Request::new(body);
-    *request.method_mut() = asked.parts.method.clone();
-    *request.uri_mut() = outgoing.uri(&asked.parts.uri);
-    *request.headers_mut() = outgoing.fields(&asked.parts.headers);
-    if chunked {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    request
+/// Whether the body is kept, so that the request could be sent twice.
+fn is_replayable(outgoing: &Outgoing<'_>) -> bool {
+    let request = outgoing.request;
+    let is_small = matches!(request.framing(), Framing::Length(1..=REPLAYABLE));
+    is_small && is_idempotent(request.method()) && !request.expects_continue()
 }
 
-/// Sends one request on one connection and waits for the head of its answer.
-async fn exchange(
-    mut lease: Lease<Upload>,
-    mut request: Request<Upload>,
-    deadlines: &Deadlines,
-    limit: Duration,
-    uploads: &mut Uploads<'_>,
-) -> Result<(Response<Incoming>, Lease<Upload>), Broken> {
-    uploads.listen_for_continue(&mut request);
-    match deadlines.answer_in_time(limit, lease.sender().try_send_request(request)).await {
-        None => Err(Broken { reason: Reason::Timeout(limit), again: Again::Never }),
-        Some(Ok(response)) => {
-            uploads.shut_the_gate();
-            Ok((response, lease))
-        }
-        Some(Err(mut error)) => {
-            let again = match error.take_message() {
-                Some(request) => Again::Unsent(Box::new(request)),
-                None if lease.is_reused() && !lease.has_heard() && is_a_close(error.error()) => Again::IfIdempotent,
-                None => Again::Never,
-            };
-            Err(Broken { reason: reason(error.error()), again })
-        }
-    }
-}
-
-/// Whether the connection simply ended.
-fn is_a_close(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error)
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    use std::{error::Error, io};
-    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
-}
-
-pub(super) fn reason(error: &hyper::Error) -> Reason {
-    match error {
-        // What hyper calls the user's is the body that we gave it, and so the client's.
-        error if error.is_user() => Reason::Upload,
-        error if is_a_close(error) => Reason::Closed,
-        error => Reason::Invalid(format!("its answer is not valid: {error}")),
-    }
-}
-
-/// The answer for the client.
-fn pass_on(
-    asked: &mut Asked<'_>,
-    response: Response<Incoming>,
-    mut lease: Option<Lease<Upload>>,
-    in_flight: Option<InFlight>,
-) -> Result<Response<Download>, Reason> {
-    let (mut parts, incoming) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(BadAnswer::Upgrade.into());
-    }
-    if let (Some(lease), Some(theirs)) = (&mut lease, keep_alive(&parts.headers)) {
-        lease.limit_idle(theirs);
-    }
-    parts.headers = head::answer(parts.headers, parts.status, false)?;
-    // The version is one connection's: a program that speaks 1.0 does not take keep-alive and chunks from a client.
-    parts.version = Version::default();
-    asked.record(|record| record.status = parts.status.as_u16());
-    Ok(Response::from_parts(parts, asked.download(Source::Program { incoming, lease, in_flight })))
-}
-
-/// How long the program keeps an idle connection: `Keep-Alive: timeout=5`, as Node says.
-fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let parameters = headers.get("keep-alive")?.to_str().ok()?;
-    let timeout = parameters.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
-    timeout.parse().ok().map(Duration::from_secs)
+/// RFC 9110 §9.2.2
+fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
 /// All of a small body, each piece in time.
-async fn whole(mut incoming: Incoming, deadlines: &Deadlines) -> Result<Bytes, Reason> {
-    let mut bytes = BytesMut::new();
-    deadlines.arm(Limit::Body, BODY);
-    while let Some(frame) = incoming.frame().await {
-        deadlines.arm(Limit::Body, BODY);
-        if let Some(piece) = frame.map_err(|_| Reason::Upload)?.data_ref() {
-            bytes.extend_from_slice(piece);
-        }
-    }
-    deadlines.disarm(Limit::Body);
-    deadlines.all_read();
-    Ok(bytes.freeze())
-}
-
-/// The body of a request, which may be wanted more than once, and only after the program said so.
-struct Uploads<'a> {
-    kind: Kind,
-    sent: Option<Arc<AtomicBool>>,
-    open_gate: Option<Arc<Mutex<Option<oneshot::Sender<()>>>>>,
-    gate: Option<Gate>,
-    deadlines: &'a Arc<Deadlines>,
-    answer_limit: Duration,
-}
-
-enum Kind {
-    Empty,
-    Whole(Bytes),
-    Once(Option<Incoming>),
-}
-
-impl<'a> Uploads<'a> {
-    /// Keeps a small body of an idempotent request whole; everything else streams.
-    async fn new(asked: &Asked<'a>, forward: &Forward, incoming: Incoming) -> Result<Self, Reason> {
-        let parts = asked.parts;
-        let mut uploads = Self {
-            kind: Kind::Empty,
-            sent: None,
-            open_gate: None,
-            gate: None,
-            deadlines: asked.deadlines,
-            answer_limit: forward.timeout,
-        };
-        if incoming.is_end_stream() {
-            return Ok(uploads);
-        }
-        let expects = parts
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let is_small = incoming.size_hint().exact().is_some_and(|size| size <= REPLAYABLE);
-        if is_small && parts.method.is_idempotent() && !expects {
-            uploads.kind = Kind::Whole(Box::pin(whole(incoming, asked.deadlines)).await?);
-            return Ok(uploads);
-        }
-        if expects {
-            let (open, gate) = Gate::new();
-            uploads.open_gate = Some(Arc::new(Mutex::new(Some(open))));
-            uploads.gate = Some(gate);
-        }
-        uploads.kind = Kind::Once(Some(incoming));
-        uploads.sent = Some(Arc::default());
-        Ok(uploads)
-    }
-
-    /// The body for the next try.
-    fn next(&mut self) -> Upload {
-        match &mut self.kind {
-            Kind::Empty => Upload::Empty,
-            Kind::Whole(bytes) => Upload::Whole(Some(bytes.clone())),
-            Kind::Once(incoming) => match (incoming.take(), &self.sent) {
-                (Some(incoming), Some(sent)) => {
-                    let deadlines = Arc::clone(self.deadlines);
-                    Upload::streamed(incoming, self.gate.take(), deadlines, self.answer_limit, Arc::clone(sent))
+async fn whole<C: Transport>(asked: &Asked<'_>, serving: &mut Serving<'_, C>) -> Result<Vec<u8>, Reason> {
+    let mut content = Vec::new();
+    let read = poll_fn(|cx| {
+        while !serving.is_read() {
+            match serving.poll_piece(cx, |piece| content.extend_from_slice(piece)) {
+                Poll::Ready(Ok(())) => asked.deadlines.disarm(Limit::Body),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::ClientLeft)),
+                Poll::Pending => {
+                    asked.deadlines.keep_armed_while(true, Limit::Body, BODY);
+                    let is_late = asked.deadlines.is_over(Limit::Body);
+                    return if is_late { Poll::Ready(Err(Reason::ClientLeft)) } else { Poll::Pending };
                 }
-                _ => Upload::Empty,
-            },
+            }
         }
-    }
+        Poll::Ready(Ok(()))
+    });
+    read.await?;
+    Ok(content)
+}
 
-    fn can_repeat(&self) -> bool {
-        !matches!(self.kind, Kind::Once(_))
+/// Sends the request on one connection and passes the answer on to its end, unless there is none.
+async fn exchange<C: Transport>(
+    asked: &mut Asked<'_>,
+    serving: &mut Serving<'_, C>,
+    lease: Lease,
+    sending: &Sending<'_>,
+) -> Result<(), Broken> {
+    let Lease { idle, mut keep } = lease;
+    let mut exchange = Exchange::new(serving, idle);
+    let mut pace = Pace::new(asked.deadlines, sending.limit);
+    let status = answer(&mut exchange, &mut pace, sending, |response| {
+        if let Some(theirs) = keep_alive(response) {
+            keep.limit_idle(theirs);
+        }
+    })
+    .await;
+    let status = status.map_err(|failed| Broken::of(failed, exchange.is_reused()))?;
+    pace.answered();
+    asked.record(|record| record.status = status);
+    let carried = bodies(&mut exchange, &mut pace).await;
+    asked.record(|record| record.received = exchange.content());
+    asked.ends(match &carried {
+        Ok(()) => Ending::Whole,
+        Err(Cut::ClientLeft) => Ending::Left,
+        Err(Cut::Program(_)) => Ending::Cut,
+    });
+    if carried.is_err() {
+        return Ok(());
     }
-
-    /// Whether the program has all of it.
-    fn is_sent(&self) -> bool {
-        self.sent.as_ref().is_none_or(|sent| sent.load(Relaxed))
+    if status == 101 {
+        if let Some(switched) = exchange.into_switched() {
+            Box::pin(asked.tunnel(switched)).await;
+        }
+        return Ok(());
     }
+    if !exchange.is_sent() {
+        rest(&mut exchange, asked).await;
+    }
+    // One that was asked to change its protocol and did not is not trusted with another request.
+    if sending.outgoing.upgrade.is_none()
+        && let Some(idle) = exchange.into_idle()
+    {
+        keep.give_back(idle);
+    }
+    Ok(())
+}
 
-    /// Opens the gate when the program says `100 Continue`.
-    fn listen_for_continue(&self, request: &mut Request<Upload>) {
-        if let Some(open) = &self.open_gate {
-            let open = Arc::clone(open);
-            hyper::ext::on_informational(request, move |interim| {
-                let sender = open.lock().ok().and_then(|mut open| open.take());
-                if interim.status() == StatusCode::CONTINUE
-                    && let Some(sender) = sender
-                {
-                    // The body may be gone, with the client.
-                    let _ = sender.send(());
-                }
+/// Sends the head, carries the body, and waits for the head of the answer.
+async fn answer<C: Transport>(
+    exchange: &mut Exchange<'_, '_, C, Stream>,
+    pace: &mut Pace<'_>,
+    sending: &Sending<'_>,
+    mut look: impl FnMut(&Response<'_>),
+) -> Result<u16, Failed<Reason>> {
+    let mut is_begun = false;
+    poll_fn(|cx| {
+        if !is_begun {
+            is_begun = true;
+            exchange.begin(cx, |out| {
+                sending.outgoing.write(out);
+                out.extend_from_slice(&sending.whole);
+            })?;
+        }
+        if pace.is_draining() {
+            exchange.close_client();
+        }
+        loop {
+            let step = exchange.poll_answer(cx, |response, out| {
+                look(response);
+                sending.answering.write(response, out).map_err(Reason::from)
             });
+            if step.is_ready() {
+                return step;
+            }
+            match pace.check(exchange.waits(), exchange.sent(), exchange.received()) {
+                Late::Nothing => return Poll::Pending,
+                Late::Answer => return Poll::Ready(Err(Failed::Refused(Reason::Timeout(sending.limit)))),
+                Late::Client => return Poll::Ready(Err(Failed::ClientLeft)),
+                Late::Continue => {
+                    if exchange.tell_to_continue(cx).is_err() {
+                        return Poll::Ready(Err(Failed::ClientLeft));
+                    }
+                }
+            }
         }
-    }
+    })
+    .await
+}
 
-    /// The answer is here: a body that still waits is not wanted.
-    fn shut_the_gate(&self) {
-        if let Some(open) = &self.open_gate {
-            drop(open.lock().ok().and_then(|mut open| open.take()));
+/// Carries what is left of the answer.
+async fn bodies<C: Transport>(exchange: &mut Exchange<'_, '_, C, Stream>, pace: &mut Pace<'_>) -> Result<(), Cut> {
+    poll_fn(|cx| {
+        let step = exchange.poll_bodies(cx);
+        if step.is_pending() && pace.check(exchange.waits(), exchange.sent(), exchange.received()) == Late::Client {
+            return Poll::Ready(Err(Cut::ClientLeft));
         }
+        step
+    })
+    .await
+}
+
+/// Carries what is left of the request behind its whole answer, within bounds.
+async fn rest<C: Transport>(exchange: &mut Exchange<'_, '_, C, Stream>, asked: &Asked<'_>) {
+    let (most, time) = REST;
+    let before = exchange.sent();
+    asked.deadlines.arm(Limit::Rest, time);
+    poll_fn(|cx| {
+        let carried = exchange.poll_rest(cx, before + most);
+        if asked.deadlines.is_over(Limit::Rest) { Poll::Ready(()) } else { carried }
+    })
+    .await;
+    asked.deadlines.disarm(Limit::Rest);
+}
+
+impl Broken {
+    fn of(failed: Failed<Reason>, reused: bool) -> Self {
+        let again = match &failed {
+            Failed::Unsent => Again::Unsent,
+            Failed::Closed { heard: false } if reused => Again::IfIdempotent,
+            _ => Again::Never,
+        };
+        let reason = match failed {
+            Failed::ClientLeft => Reason::ClientLeft,
+            Failed::Upload(_) => Reason::Upload,
+            Failed::Unsent | Failed::Closed { .. } => Reason::Closed,
+            Failed::Refused(reason) => reason,
+            Failed::Head(_) | Failed::TooManyInterim => Reason::Invalid(format!("its answer is not valid: {failed}")),
+        };
+        Self { reason, again }
     }
+}
+
+/// How long the program keeps an idle connection: `Keep-Alive: timeout=5`, as Node says.
+fn keep_alive(response: &Response<'_>) -> Option<Duration> {
+    let timeout = response.members(Known::KeepAlive).find_map(|parameter| parameter.strip_prefix("timeout="))?;
+    timeout.parse().ok().map(Duration::from_secs)
 }

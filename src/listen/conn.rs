@@ -1,40 +1,19 @@
-//! One client connection: HTTP/1 by hyper, our limits around it, and a close that loses no answer.
+//! One client connection: its requests one after the other, our limits around them, and a close that loses no answer.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
+    task::{Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::{
-    body::{Body, Incoming},
-    server::conn::http1,
-    service::service_fn,
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+
+use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place};
+use crate::http1::{
+    head::{HeadError, Request},
+    leg::{Leg, Transport},
+    server::{Came, Connection, GoesOn, Serving},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
-
-use super::deadlines::{Deadlines, Limit, Place, WRITE};
-use crate::tunnel::gather::poll_write_gathered;
-
-/// The largest head, in bytes; 431 above it. Large cookies of development fit (Envoy 60 KiB, Caddy 16 KiB).
-pub const MAX_HEAD: usize = 64 * 1024;
-
-/// The most fields of a head; 431 above it (HAProxy 101, Envoy 100).
-pub const MAX_FIELDS: usize = 100;
-
-/// The largest piece of a request body read at once, in bytes: larger ones save little and cost memory.
-const READ: usize = 64 * 1024;
 
 /// What is read and thrown away behind an answer whose request was not wanted to its end, so that the close does
 /// not reset the connection before the client has read the answer (RFC 9112 §9.6).
@@ -45,120 +24,80 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
 ///
-/// Returns when the connection is closed or was handed over to a tunnel.
-pub async fn serve<H, F, B>(stream: TcpStream, place: Place, handler: H)
+/// The handler answers one request, or what could not be read as one, and is done with it when it returns.
+pub async fn serve<S, H>(stream: S, place: Place, handler: H)
 where
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<B>>,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: Transport,
+    H: AsyncFn(Serving<'_, S>, Result<Request, HeadError>),
 {
-    let deadlines = Arc::clone(place.deadlines());
-    let socket = Socket { stream, deadlines: Arc::clone(&deadlines) };
-    let service = service_fn(|request| {
-        deadlines.exchange_begins();
-        let answer = handler(request);
-        async { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut connection = http1::Builder::new()
-        .max_headers(MAX_FIELDS)
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_HEAD.max(READ))
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let mut told_to_drain = false;
-    let ended = poll_fn(|cx| {
-        place.wake_me(cx);
-        if place.is_draining() && !told_to_drain {
-            told_to_drain = true;
-            Pin::new(&mut connection).graceful_shutdown();
+    let deadlines = place.deadlines();
+    let mut connection = Connection::new(stream);
+    poll_fn(|cx| Poll::Ready(place.wake_me(cx))).await;
+    loop {
+        let (came, mut serving) = match next(&mut connection, deadlines).await {
+            Came::Request(request) => {
+                let serving = connection.serve(Some(&request));
+                (Ok(request), serving)
+            }
+            Came::Nonsense(error) => (Err(error), connection.serve(None)),
+            Came::End => break,
+        };
+        deadlines.disarm_all();
+        if deadlines.is_draining() {
+            serving.close();
         }
-        match Pin::new(&mut connection).poll(cx) {
-            Poll::Pending if deadlines.ends_connection().is_some() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-        }
-    })
-    .await;
-    let Some(result) = ended else { return };
-    let answered_a_broken_head = result.is_err_and(|error| error.is_parse());
-    if (answered_a_broken_head || deadlines.unread.load(Relaxed))
-        && let Some(parts) = connection.into_parts()
-    {
-        linger(parts.io.into_inner().stream).await;
+        handler(serving, came).await;
+        deadlines.disarm_all();
+        deadlines.arm(Limit::Head, KEEP_ALIVE);
     }
+    let goes_on = connection.goes_on();
+    let mut leg = connection.into_leg();
+    match goes_on {
+        GoesOn::Yes | GoesOn::No | GoesOn::Broken => {}
+        GoesOn::Reset => leg.reset(),
+        GoesOn::AfterReading => Box::pin(linger(leg)).await,
+    }
+}
+
+/// Waits for the next head: long for its first byte, and then not so long for the rest.
+async fn next<S: Transport>(connection: &mut Connection<S>, deadlines: &Deadlines) -> Came {
+    let mut is_in_head = false;
+    poll_fn(|cx| {
+        if deadlines.is_draining() {
+            return Poll::Ready(Came::End);
+        }
+        let came = connection.poll_request(cx);
+        if came.is_pending() {
+            if connection.is_in_head() && !is_in_head {
+                is_in_head = true;
+                deadlines.arm(Limit::Head, HEAD);
+            }
+            if deadlines.is_over(Limit::Head) {
+                return Poll::Ready(Came::End);
+            }
+        }
+        came
+    })
+    .await
 }
 
 /// Closes without resetting: says that nothing more will come, and reads on for a while.
-async fn linger(mut stream: TcpStream) {
-    if stream.shutdown().await.is_err() {
+async fn linger<S: Transport>(mut leg: Leg<S>) {
+    if poll_fn(|cx| leg.poll_shutdown(cx)).await.is_err() {
         return;
     }
-    let mut unwanted = stream.take(LINGER_BYTES as u64);
-    let mut nowhere = tokio::io::sink();
-    let read_on = pin!(tokio::io::copy(&mut unwanted, &mut nowhere));
+    let mut left = LINGER_BYTES;
+    let read_on = poll_fn(|cx| {
+        while left > 0 {
+            match ready!(leg.poll_discard(cx)) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+        Poll::Ready(())
+    });
     // Whichever of the three ends it, the connection is closed by now.
     let _ = timeout(LINGER_TIME, read_on).await;
-}
-
-/// A client's stream, which notes when something moves on it.
-#[derive(Debug)]
-pub struct Socket {
-    stream: TcpStream,
-    deadlines: Arc<Deadlines>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.deadlines.bytes_came();
-        }
-        read
-    }
-}
-
-impl Socket {
-    fn note_write(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Pending => self.deadlines.keep_armed(Limit::Write, WRITE),
-            Poll::Ready(_) => self.deadlines.bytes_went(),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.note_write(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = poll_write_gathered(&mut this.stream, cx, slices);
-        this.note_write(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }
 
 /// Tells a client that there are too many of them, and closes.
@@ -167,6 +106,6 @@ pub async fn refuse(mut stream: TcpStream) {
         retry-after: 1\r\ncontent-type: text/plain\r\ncontent-length: 48\r\nconnection: close\r\n\r\n\
         503 overloaded: too many connections to portolan";
     if stream.write_all(OVERLOADED).await.is_ok() {
-        linger(stream).await;
+        linger(Leg::new(stream)).await;
     }
 }

@@ -9,14 +9,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
-    pin::pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -49,21 +43,31 @@ pub enum Limit {
     Body,
     /// The client to take the next piece of an answer.
     Write,
-    /// The program to begin its answer. Passed, it ends the exchange and not the connection.
+    /// The program to begin its answer.
     Answer,
+    /// The program to say whether it wants the body of a request.
+    Continue,
+    /// The rest of a body behind an answer that did not wait for it.
+    Rest,
+    /// Another look at a client whose leaving would wake nobody.
+    Look,
 }
 
-/// The limits of one connection. Shared by what reads and writes its socket; all of that is on one thread, the
-/// atomics are there because hyper wants its streams to be `Send`.
+const LIMITS: usize = 7;
+
+/// The limits of one connection.
 #[derive(Debug)]
 pub struct Deadlines {
-    now: Arc<AtomicU32>,
+    clock: Rc<Clock>,
     /// By [`Limit`]: the sweep at which it has passed, or 0.
-    due: [AtomicU32; 4],
-    /// Whether a request is between its head and the end of its answer.
-    in_exchange: AtomicBool,
-    /// Whether a request's body was left unread, or its head could not be read at all.
-    pub(super) unread: AtomicBool,
+    due: [Cell<u32>; LIMITS],
+}
+
+/// What all connections of a worker are told by its sweep.
+#[derive(Debug, Default)]
+struct Clock {
+    now: Cell<u32>,
+    draining: Cell<bool>,
 }
 
 impl Deadlines {
@@ -71,118 +75,69 @@ impl Deadlines {
     pub fn arm(&self, limit: Limit, time: Duration) {
         let ticks = u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX);
         // One more, since the present tick is partly over.
-        self.due[limit as usize].store(self.now.load(Relaxed).saturating_add(ticks).saturating_add(1), Relaxed);
+        self.due[limit as usize].set(self.clock.now.get().saturating_add(ticks).saturating_add(1));
     }
 
-    /// Starts to wait, unless it waits already.
-    pub fn keep_armed(&self, limit: Limit, time: Duration) {
-        if self.due[limit as usize].load(Relaxed) == 0 {
+    /// Waits while that is so, and from the moment in which it began.
+    pub fn keep_armed_while(&self, waits: bool, limit: Limit, time: Duration) {
+        if !waits {
+            self.disarm(limit);
+        } else if self.due[limit as usize].get() == 0 {
             self.arm(limit, time);
         }
     }
 
     /// Waits anew, if it waits at all.
     pub fn extend(&self, limit: Limit, time: Duration) {
-        if self.due[limit as usize].load(Relaxed) != 0 {
+        if self.due[limit as usize].get() != 0 {
             self.arm(limit, time);
         }
     }
 
     /// Waits no more.
     pub fn disarm(&self, limit: Limit) {
-        self.due[limit as usize].store(0, Relaxed);
+        self.due[limit as usize].set(0);
     }
 
-    /// Waits for the beginning of an answer; `None` where it does not come in time.
-    pub async fn answer_in_time<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
-        self.arm(Limit::Answer, limit);
-        let mut answer = pin!(answer);
-        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Some(answered)),
-            Poll::Pending if self.is_over(Limit::Answer) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
-        self.disarm(Limit::Answer);
-        answered
+    /// Waits for nothing any more.
+    pub fn disarm_all(&self) {
+        for due in &self.due {
+            due.set(0);
+        }
     }
 
     /// Whether it has waited too long.
     pub fn is_over(&self, limit: Limit) -> bool {
-        let due = self.due[limit as usize].load(Relaxed);
-        due != 0 && due <= self.now.load(Relaxed)
+        self.is_due(self.due[limit as usize].get())
     }
 
-    /// A whole head was read.
-    pub(super) fn exchange_begins(&self) {
-        self.in_exchange.store(true, Relaxed);
-        self.disarm(Limit::Head);
+    /// Whether the connection is to finish what it has in hand and close.
+    pub fn is_draining(&self) -> bool {
+        self.clock.draining.get()
     }
 
-    /// The answer was handed over to its end.
-    pub fn exchange_ends(&self) {
-        self.in_exchange.store(false, Relaxed);
-        self.disarm(Limit::Answer);
-        self.disarm(Limit::Body);
-        self.arm(Limit::Head, KEEP_ALIVE);
-    }
-
-    /// Bytes came in. Between exchanges the first of them begin a head, which has less time than the wait for it; but
-    /// behind an answer that came early they are the rest of a body, and as long as it moves there is time.
-    pub(super) fn bytes_came(&self) {
-        if self.in_exchange.load(Relaxed) {
-            return;
-        }
-        if self.unread.load(Relaxed) {
-            self.arm(Limit::Head, KEEP_ALIVE);
-        } else {
-            let head = self.now.load(Relaxed).saturating_add((HEAD.as_millis() / TICK.as_millis()) as u32 + 1);
-            self.due[Limit::Head as usize].fetch_min(head, Relaxed);
-        }
-    }
-
-    /// The client took bytes. What is left of an answer after its exchange may take as long as it moves.
-    pub(super) fn bytes_went(&self) {
-        self.disarm(Limit::Write);
-        if !self.in_exchange.load(Relaxed) {
-            self.extend(Limit::Head, KEEP_ALIVE);
-        }
-    }
-
-    /// The request's body was not read to its end.
-    pub fn leave_unread(&self) {
-        self.unread.store(true, Relaxed);
-    }
-
-    /// The request's body was read to its end.
-    pub fn all_read(&self) {
-        self.unread.store(false, Relaxed);
+    fn is_due(&self, due: u32) -> bool {
+        due != 0 && due <= self.clock.now.get()
     }
 
     fn any_over(&self) -> bool {
-        [Limit::Head, Limit::Body, Limit::Write, Limit::Answer].into_iter().any(|limit| self.is_over(limit))
-    }
-
-    /// Which limit ends the connection, if one does.
-    pub(super) fn ends_connection(&self) -> Option<Limit> {
-        [Limit::Head, Limit::Body, Limit::Write].into_iter().find(|&limit| self.is_over(limit))
+        self.due.iter().any(|due| self.is_due(due.get()))
     }
 }
 
 /// All connections of a worker.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    now: Arc<AtomicU32>,
+    clock: Rc<Clock>,
     entries: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
-    draining: Cell<bool>,
     first: Notify,
 }
 
 #[derive(Debug)]
 struct Entry {
-    deadlines: Arc<Deadlines>,
+    deadlines: Rc<Deadlines>,
     waker: Option<Waker>,
 }
 
@@ -191,20 +146,15 @@ struct Entry {
 pub struct Place {
     sweep: Rc<Sweep>,
     at: usize,
-    deadlines: Arc<Deadlines>,
+    deadlines: Rc<Deadlines>,
 }
 
 impl Sweep {
     /// A place for a new connection, which is waiting for its first head.
     pub fn enter(self: &Rc<Self>) -> Place {
-        let deadlines = Arc::new(Deadlines {
-            now: Arc::clone(&self.now),
-            due: Default::default(),
-            in_exchange: AtomicBool::new(false),
-            unread: AtomicBool::new(false),
-        });
+        let deadlines = Rc::new(Deadlines { clock: Rc::clone(&self.clock), due: Default::default() });
         deadlines.arm(Limit::Head, KEEP_ALIVE);
-        let entry = Entry { deadlines: Arc::clone(&deadlines), waker: None };
+        let entry = Entry { deadlines: Rc::clone(&deadlines), waker: None };
         let mut entries = self.entries.borrow_mut();
         let at = self.free.borrow_mut().pop().unwrap_or_else(|| {
             entries.push(None);
@@ -226,14 +176,14 @@ impl Sweep {
                 ticks.reset();
             }
             ticks.tick().await;
-            self.now.fetch_add(1, Relaxed);
+            self.clock.now.set(self.clock.now.get() + 1);
             self.wake(Deadlines::any_over);
         }
     }
 
     /// Tells every connection to finish what it has in hand and close.
     pub fn drain(&self) {
-        self.draining.set(true);
+        self.clock.draining.set(true);
         self.wake(|_| true);
     }
 
@@ -250,7 +200,7 @@ impl Sweep {
 
 impl Place {
     /// The limits of this connection.
-    pub fn deadlines(&self) -> &Arc<Deadlines> {
+    pub fn deadlines(&self) -> &Rc<Deadlines> {
         &self.deadlines
     }
 
@@ -261,11 +211,6 @@ impl Place {
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             entry.waker = Some(cx.waker().clone());
         }
-    }
-
-    /// Whether the connection is to finish and close.
-    pub(super) fn is_draining(&self) -> bool {
-        self.sweep.draining.get()
     }
 }
 
@@ -282,7 +227,7 @@ mod tests {
     use super::*;
 
     fn swept(sweep: &Sweep, times: u32) {
-        sweep.now.fetch_add(times, Relaxed);
+        sweep.clock.now.set(sweep.clock.now.get() + times);
     }
 
     #[test]
@@ -294,50 +239,21 @@ mod tests {
         assert!(!place.deadlines().is_over(Limit::Answer));
         swept(&sweep, 1);
         assert!(place.deadlines().is_over(Limit::Answer));
-        assert_eq!(place.deadlines().ends_connection(), None);
+        assert!(!place.deadlines().is_over(Limit::Head));
     }
 
     #[test]
-    fn the_first_byte_of_a_head_shortens_the_wait_and_later_ones_do_not_lengthen_it() {
+    fn a_wait_that_goes_on_is_counted_from_its_beginning() {
         let sweep = Rc::new(Sweep::default());
         let place = sweep.enter();
-        place.deadlines().bytes_came();
-        let head = (HEAD.as_millis() / TICK.as_millis()) as u32;
-        swept(&sweep, head);
-        place.deadlines().bytes_came();
-        swept(&sweep, 1);
-        assert_eq!(place.deadlines().ends_connection(), Some(Limit::Head));
-    }
-
-    #[test]
-    fn the_rest_of_a_body_behind_an_early_answer_has_time_while_it_moves() {
-        let sweep = Rc::new(Sweep::default());
-        let place = sweep.enter();
-        let head = (HEAD.as_millis() / TICK.as_millis()) as u32;
-        place.deadlines().exchange_begins();
-        place.deadlines().leave_unread();
-        place.deadlines().exchange_ends();
-        for _ in 0..20 {
-            place.deadlines().bytes_came();
-            swept(&sweep, head);
-            assert_eq!(place.deadlines().ends_connection(), None);
+        for _ in 0..5 {
+            assert!(!place.deadlines().is_over(Limit::Body));
+            place.deadlines().keep_armed_while(true, Limit::Body, TICK * 4);
+            swept(&sweep, 1);
         }
-        swept(&sweep, (KEEP_ALIVE.as_millis() / TICK.as_millis()) as u32);
-        assert_eq!(place.deadlines().ends_connection(), Some(Limit::Head));
-    }
-
-    #[test]
-    fn the_rest_of_an_answer_has_time_while_it_moves() {
-        let sweep = Rc::new(Sweep::default());
-        let place = sweep.enter();
-        place.deadlines().exchange_begins();
-        place.deadlines().exchange_ends();
-        let almost = (KEEP_ALIVE.as_millis() / TICK.as_millis()) as u32;
-        for _ in 0..3 {
-            swept(&sweep, almost);
-            assert_eq!(place.deadlines().ends_connection(), None);
-            place.deadlines().bytes_went();
-        }
+        assert!(place.deadlines().is_over(Limit::Body));
+        place.deadlines().keep_armed_while(false, Limit::Body, TICK * 4);
+        assert!(!place.deadlines().is_over(Limit::Body));
     }
 
     #[test]

@@ -136,7 +136,7 @@ mod tests {
     pub(super) struct Asked {
         method: &'static str,
         target: String,
-        host: Host,
+        host: Host<'static>,
         fields: Vec<(&'static str, String)>,
     }
 

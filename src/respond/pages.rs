@@ -28,6 +28,10 @@ pub enum Cause {
     MethodRefused,
     /// The target is longer than the limit.
     UriTooLong,
+    /// The head is larger than the limit, or has more fields.
+    HeadTooLarge,
+    /// The body is in a transfer coding that is not understood.
+    UnknownCoding,
     /// A host that is neither local nor named by a route: the guard against DNS rebinding.
     UnknownHost,
     /// A fault of ours.
@@ -58,6 +62,8 @@ impl Cause {
             Self::NoRoute | Self::NoFile => 404,
             Self::MethodRefused => 405,
             Self::UriTooLong => 414,
+            Self::HeadTooLarge => 431,
+            Self::UnknownCoding => 501,
             Self::UnknownHost => 421,
             Self::Internal => 500,
             Self::ConnectRefused | Self::UpstreamClosed | Self::BadUpstreamReply => 502,
@@ -75,6 +81,8 @@ impl Cause {
             Self::NoFile => "no-file",
             Self::MethodRefused => "method-refused",
             Self::UriTooLong => "uri-too-long",
+            Self::HeadTooLarge => "head-too-large",
+            Self::UnknownCoding => "unknown-coding",
             Self::UnknownHost => "unknown-host",
             Self::Internal => "internal",
             Self::ConnectRefused => "connect-refused",
@@ -96,6 +104,8 @@ impl Cause {
             Self::NoFile => "There is no such file",
             Self::MethodRefused => "This method is not allowed here",
             Self::UriTooLong => "The address is too long",
+            Self::HeadTooLarge => "The head of this request is too large",
+            Self::UnknownCoding => "This transfer coding is not known here",
             Self::UnknownHost => "This host name is not known here",
             Self::Internal => "portolan could not answer",
             Self::ConnectRefused => "Nothing listens at the target",

@@ -7,8 +7,6 @@
 //! The end of one direction is passed on. Some protocols go on in the other (RFC 9293 §3.6 calls it half-closed),
 //! others forget to close: so the other direction may go on while bytes flow, and ends after [`LINGER`] of silence.
 
-pub mod gather;
-
 use std::{
     cell::RefCell,
     future::poll_fn,

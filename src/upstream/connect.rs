@@ -16,7 +16,11 @@ use tokio::{
 };
 
 use super::Endpoint;
-use crate::{config::Address, diagnostic::without_number, tunnel::gather::poll_write_gathered};
+use crate::{
+    config::Address,
+    diagnostic::without_number,
+    http1::leg::{Transport, Watch},
+};
 
 /// A connection to a program.
 #[derive(Debug)]
@@ -138,12 +142,28 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => poll_write_gathered(stream, cx, slices),
-            Self::Unix(stream) => poll_write_gathered(stream, cx, slices),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+impl Transport for Stream {
+    fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
+        match self {
+            Self::Tcp(stream) => stream.watch(cx),
+            Self::Unix(stream) => stream.watch(cx),
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Self::Tcp(stream) => stream.reset(),
+            Self::Unix(stream) => stream.reset(),
+        }
     }
 }

@@ -303,7 +303,6 @@ async fn f16_s47_an_answer_reaches_a_client_that_is_still_uploading() {
     let sent = client.try_send("b".repeat(length - 5)).await;
     let response = client.response().await;
     assert_eq!((response.status, response.text().as_str()), (413, "no"), "{sent:?}");
-    assert_eq!(client.end().await, End::Closed);
     drop(connection);
     goes_on(&mut proxy.connect().await, &program).await;
 }

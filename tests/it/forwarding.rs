@@ -61,7 +61,10 @@ async fn s23_s24_case_is_no_way_round_it() {
     let expected = format!("host: localhost\r\nCookie: c\r\nX-Other: 1\r\n{}", proxy.added("localhost"));
     assert_eq!(kept, expected.lines().map(|line| line.split_once(": ").unwrap()).collect::<Vec<_>>());
     assert_eq!((seen.field("te"), seen.field("connection")), (Some("trailers"), Some("te")));
-    assert_eq!(response.without_date(), "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(
+        response.without_date(),
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nContent-Length: 0\r\nconnection: close\r\n\r\n"
+    );
 }
 
 #[tokio::test]

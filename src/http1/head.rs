@@ -1,0 +1,601 @@
+//! Heads: what stands before a body, cut into slices of one buffer and checked.
+//!
+//! httparse finds the slices; what it lets pass and RFC 9112 does not is refused here: doubtful framing above all, since
+//! two readers who disagree on where a message ends are how requests are smuggled (§11.2). A [`Request`] owns its
+//! bytes, for it is asked long after they were read; a [`Response`] is looked at once, where it lies.
+
+use std::{cell::RefCell, mem::MaybeUninit, str};
+
+use super::body::Framing;
+
+/// The largest head, in bytes. Large cookies of development fit (Envoy 60 KiB, Caddy and HAProxy 16 KiB).
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// The most fields of a head (HAProxy 101, Envoy 100).
+pub const MAX_FIELDS: usize = 100;
+
+/// The longest request target, in bytes; half of what a head may hold in all.
+pub const MAX_TARGET: usize = 32 * 1024;
+
+/// Why a head cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// RFC 9112 §2.2, §3, §4, §5
+    #[error("the head is not valid HTTP/1: {0}")]
+    Syntax(#[from] httparse::Error),
+    /// RFC 6585 §5
+    #[error("the head is larger than 64 KiB or has more than {MAX_FIELDS} fields")]
+    TooLarge,
+    /// RFC 9110 §15.5.15
+    #[error("the request target is longer than 32 KiB")]
+    TargetTooLong,
+    /// RFC 9112 §3.2
+    #[error("the request target is neither a path, a URL nor `*`")]
+    Target,
+    /// RFC 9112 §4
+    #[error("the status is not a number from 100 to 999")]
+    Status,
+    /// RFC 9112 §6.3
+    #[error("Content-Length is not one number")]
+    Length,
+    /// RFC 9112 §6.1, §6.3: it does not end with one `chunked`, stands there twice, or in HTTP/1.0.
+    #[error("Transfer-Encoding must be exactly one `chunked`, in HTTP/1.1")]
+    Coding,
+    /// RFC 9112 §6.1: a coding that is none of ours.
+    #[error("the only transfer coding that is understood is `chunked`")]
+    UnknownCoding,
+}
+
+/// The minor version of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, no interim answers, and the connection closes unless asked otherwise.
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+/// A field that means something to HTTP itself, or to whoever passes it on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// RFC 9110 §7.2
+    Host,
+    /// RFC 9110 §8.6
+    ContentLength,
+    /// RFC 9112 §6.1
+    TransferEncoding,
+    /// RFC 9110 §7.6.1
+    Connection,
+    /// RFC 9110 §7.6.1
+    KeepAlive,
+    /// RFC 9110 §7.6.1
+    ProxyConnection,
+    /// RFC 9110 §11.7.1
+    ProxyAuthenticate,
+    /// RFC 9110 §11.7.2
+    ProxyAuthorization,
+    /// RFC 9110 §10.1.4
+    Te,
+    /// RFC 9110 §6.6.2
+    Trailer,
+    /// RFC 9110 §7.8
+    Upgrade,
+    /// RFC 9110 §10.1.1
+    Expect,
+    /// RFC 9110 §7.6.2
+    MaxForwards,
+    /// RFC 9110 §7.6.3
+    Via,
+    /// RFC 9110 §6.6.1
+    Date,
+}
+
+impl Known {
+    /// Which one `name` is, in any case; by its length first, as nearly every field is none of them.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let (known, lowercase): (Self, &[u8]) = match name.len() {
+            2 => (Self::Te, b"te"),
+            3 => (Self::Via, b"via"),
+            4 if name[0] | 0x20 == b'h' => (Self::Host, b"host"),
+            4 => (Self::Date, b"date"),
+            6 => (Self::Expect, b"expect"),
+            7 if name[0] | 0x20 == b'u' => (Self::Upgrade, b"upgrade"),
+            7 => (Self::Trailer, b"trailer"),
+            10 if name[0] | 0x20 == b'c' => (Self::Connection, b"connection"),
+            10 => (Self::KeepAlive, b"keep-alive"),
+            12 => (Self::MaxForwards, b"max-forwards"),
+            14 => (Self::ContentLength, b"content-length"),
+            16 => (Self::ProxyConnection, b"proxy-connection"),
+            17 => (Self::TransferEncoding, b"transfer-encoding"),
+            18 => (Self::ProxyAuthenticate, b"proxy-authenticate"),
+            19 => (Self::ProxyAuthorization, b"proxy-authorization"),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(lowercase).then_some(known)
+    }
+
+    /// Whether it is about one connection only, or for a proxy (RFC 9110 §7.6.1, §11.7): it never goes further.
+    pub fn is_of_one_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyConnection
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+
+    /// Whether it is so much of the head that it cannot come behind the body (RFC 9110 §6.5.1).
+    pub fn may_trail(self) -> bool {
+        matches!(self, Self::Date | Self::Via)
+    }
+}
+
+/// A set of [`Known`] fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Seen(u16);
+
+impl Seen {
+    /// Adds it; returns whether it was there before.
+    fn insert(&mut self, known: Known) -> bool {
+        let before = self.holds(known);
+        self.0 |= 1 << known as u16;
+        before
+    }
+
+    fn holds(self, known: Known) -> bool {
+        self.0 & (1 << known as u16) != 0
+    }
+}
+
+/// One field line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'h> {
+    /// What it is, if it is one of those.
+    pub known: Option<Known>,
+    /// As it came: a token (RFC 9110 §5.6.2).
+    pub name: &'h [u8],
+    /// Without the space around it.
+    pub value: &'h [u8],
+}
+
+/// The members of the lists in all fields that are `wanted` (RFC 9110 §5.6.1). What is not text is no member.
+fn members<'h>(fields: impl Iterator<Item = Field<'h>>, wanted: Known) -> impl Iterator<Item = &'h str> {
+    let values = fields.filter(move |field| field.known == Some(wanted));
+    let texts = values.filter_map(|field| str::from_utf8(field.value).ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// A part of a request's bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    from: u32,
+    to: u32,
+}
+
+impl Part {
+    /// Where `slice` lies in `whole`.
+    fn of(slice: &[u8], whole: &[u8]) -> Self {
+        let from = (slice.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        // Heads are shorter than 64 KiB.
+        Self { from: from as u32, to: (from + slice.len()) as u32 }
+    }
+
+    fn in_bytes(self, whole: &[u8]) -> &[u8] {
+        whole.get(self.from as usize..self.to as usize).unwrap_or_default()
+    }
+
+    /// The part is one that was text when it was found.
+    fn in_text(self, whole: &[u8]) -> &str {
+        str::from_utf8(self.in_bytes(whole)).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    known: Option<Known>,
+    name: Part,
+    value: Part,
+}
+
+/// The head of a request. Its memory is used again for later requests of the thread.
+#[derive(Debug, Default)]
+pub struct Request(Box<Parts>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+    method: Part,
+    authority: Option<Part>,
+    path: Part,
+    query: Option<Part>,
+    version: Version,
+    seen: Seen,
+    framing: Framing,
+    both_framings: bool,
+}
+
+/// Heads that may lie ready for the next requests of a thread; there are as many in use as requests in hand.
+const READY: usize = 256;
+
+/// A head that outgrew this is not kept: one large cookie must not cost its memory for ever.
+const KEEP: usize = 8 * 1024;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let parts = std::mem::take(&mut self.0);
+        if parts.bytes.capacity() <= KEEP {
+            // While the thread ends there is nothing to keep it for.
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < READY {
+                    spare.push(parts);
+                }
+            });
+        }
+    }
+}
+
+type Lines<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
+
+/// What has been read of a head.
+#[derive(Debug)]
+pub enum Read<T> {
+    /// All of it, and how many bytes it took.
+    Whole(T, usize),
+    /// Not yet.
+    Partial,
+}
+
+impl Request {
+    /// Reads a head from the front of `bytes`.
+    pub fn read(bytes: &[u8]) -> Result<Read<Self>, HeadError> {
+        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed.parse_with_uninit_headers(bytes, &mut lines);
+        let length = match status {
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(Read::Partial),
+            Ok(_) if !bytes[..MAX_TARGET].contains(&b'\n') => return Err(HeadError::TargetTooLong),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+            Err(error) => return Err(error.into()),
+        };
+        let mut parts = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        parts.fill(&bytes[..length], &parsed)?;
+        Ok(Read::Whole(Self(parts), length))
+    }
+
+    /// Case-sensitive, as it came (RFC 9110 §9.1).
+    pub fn method(&self) -> &str {
+        self.0.method.in_text(&self.0.bytes)
+    }
+
+    /// The authority of a target in absolute-form, which counts instead of Host (RFC 9112 §3.2.2).
+    pub fn authority(&self) -> Option<&str> {
+        self.0.authority.map(|authority| authority.in_text(&self.0.bytes))
+    }
+
+    /// From the first `/` up to the `?`; `*` for a server-wide OPTIONS (RFC 9112 §3.2.4).
+    pub fn path(&self) -> &str {
+        match self.0.path.in_text(&self.0.bytes) {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// What follows the `?`, if there is one; may be empty.
+    pub fn query(&self) -> Option<&str> {
+        self.0.query.map(|query| query.in_text(&self.0.bytes))
+    }
+
+    /// The version of the sender.
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+
+    /// Every field, in its order.
+    pub fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+        let bytes = &self.0.bytes;
+        let field = |line: &Line| Field {
+            known: line.known,
+            name: line.name.in_bytes(bytes),
+            value: line.value.in_bytes(bytes),
+        };
+        self.0.lines.iter().map(field)
+    }
+
+    /// Whether there is such a field; this costs nothing.
+    pub fn has(&self, known: Known) -> bool {
+        self.0.seen.holds(known)
+    }
+
+    /// The value of the first such field.
+    pub fn first(&self, known: Known) -> Option<&[u8]> {
+        if !self.has(known) {
+            return None;
+        }
+        self.fields().find(|field| field.known == Some(known)).map(|field| field.value)
+    }
+
+    /// The members of the lists in all such fields (RFC 9110 §5.6.1).
+    pub fn members(&self, known: Known) -> impl Iterator<Item = &str> {
+        members(self.fields(), known)
+    }
+
+    /// How its body ends (RFC 9112 §6.3).
+    pub fn framing(&self) -> Framing {
+        self.0.framing
+    }
+
+    /// Whether its sender takes a next request on the same connection (RFC 9112 §9.3), and so may we: one that sent
+    /// both kinds of framing may have been fooled, and is not trusted further (§6.1).
+    pub fn keeps_alive(&self) -> bool {
+        if self.0.both_framings {
+            return false;
+        }
+        let says = |option: &str| self.members(Known::Connection).any(|member| member.eq_ignore_ascii_case(option));
+        match self.0.version {
+            _ if !self.has(Known::Connection) => self.0.version == Version::Http11,
+            Version::Http11 => !says("close"),
+            Version::Http10 => says("keep-alive") && !says("close"),
+        }
+    }
+
+    /// Whether its sender waits for `100 Continue` before the body. HTTP/1.0 knows no such thing (RFC 9110 §10.1.1).
+    pub fn expects_continue(&self) -> bool {
+        self.0.version == Version::Http11
+            && self.0.framing.has_body()
+            && self.first(Known::Expect).is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"))
+    }
+
+    /// Whether its sender reads trailers (RFC 9110 §10.1.4).
+    pub fn takes_trailers(&self) -> bool {
+        self.has(Known::Te) && self.members(Known::Te).any(|member| member.eq_ignore_ascii_case("trailers"))
+    }
+}
+
+impl Parts {
+    fn fill(&mut self, bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<(), HeadError> {
+        let target = parsed.path.unwrap_or_default();
+        let method = parsed.method.unwrap_or_default();
+        let (authority, path, query) = parse_target(method, target)?;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        let part = |text: &str| Part::of(text.as_bytes(), bytes);
+        self.method = part(method);
+        (self.authority, self.path, self.query) = (authority.map(part), part(path), query.map(part));
+        self.version = version(parsed.version);
+        self.lines.clear();
+        self.seen = Seen::default();
+        let mut doubts = Doubts::default();
+        for header in parsed.headers.iter() {
+            let known = Known::of(header.name.as_bytes());
+            if let Some(known) = known {
+                let repeated = self.seen.insert(known);
+                doubts.look(known, header.value, repeated)?;
+            }
+            self.lines.push(Line { known, name: part(header.name), value: Part::of(header.value, bytes) });
+        }
+        if let Some(error) = doubts.coding {
+            return Err(error);
+        }
+        if doubts.chunked && self.version == Version::Http10 {
+            return Err(HeadError::Coding);
+        }
+        self.framing = match doubts {
+            Doubts { chunked: true, .. } => Framing::Chunked,
+            Doubts { length: Some(length), .. } => Framing::Length(length),
+            Doubts { length: None, .. } => Framing::None,
+        };
+        self.both_framings = doubts.chunked && self.seen.holds(Known::ContentLength);
+        Ok(())
+    }
+}
+
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
+}
+
+/// What the fields of a head say of its framing, each looked at as it comes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Doubts {
+    length: Option<u64>,
+    chunked: bool,
+    coding: Option<HeadError>,
+}
+
+impl Doubts {
+    fn look(&mut self, known: Known, value: &[u8], repeated: bool) -> Result<(), HeadError> {
+        match known {
+            Known::ContentLength => {
+                let length = parse_length(value).ok_or(HeadError::Length)?;
+                // Equal ones become one (RFC 9112 §6.3).
+                if self.length.is_some_and(|before| before != length) {
+                    return Err(HeadError::Length);
+                }
+                self.length = Some(length);
+            }
+            Known::TransferEncoding if repeated => return Err(HeadError::Coding),
+            Known::TransferEncoding => match is_chunked(value) {
+                Ok(()) => self.chunked = true,
+                // Another may follow, which is worse.
+                Err(error) => self.coding = Some(error),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `1*DIGIT` (RFC 9110 §8.6): no sign, no list.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |length, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Exactly `chunked`, or an error that tells whether the coding is unknown or the list is wrong (RFC 9112 §6.1).
+fn is_chunked(value: &[u8]) -> Result<(), HeadError> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let codings = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let is_token = |coding: &[u8]| !coding.is_empty() && coding.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+    let only_last_is_chunked = codings().rev().skip(1).all(|coding| !coding.eq_ignore_ascii_case(b"chunked"));
+    let is_unknown = codings().all(is_token) && only_last_is_chunked;
+    Err(if is_unknown { HeadError::UnknownCoding } else { HeadError::Coding })
+}
+
+type Target<'t> = (Option<&'t str>, &'t str, Option<&'t str>);
+
+/// Authority, path and query of a target (RFC 9112 §3.2). A fragment is no part of it: what is routed is what is
+/// forwarded.
+fn parse_target<'t>(method: &str, target: &'t str) -> Result<Target<'t>, HeadError> {
+    if target.len() > MAX_TARGET {
+        return Err(HeadError::TargetTooLong);
+    }
+    let target = target.split('#').next().unwrap_or_default();
+    if method == "CONNECT" {
+        return Ok((Some(target), "", None));
+    }
+    let (authority, rest) = match target.as_bytes() {
+        [b'/', ..] => (None, target),
+        b"*" if method == "OPTIONS" => (None, target),
+        _ => {
+            let (scheme, rest) = target.split_once("://").ok_or(HeadError::Target)?;
+            let is_ours = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            if !is_ours || end == 0 {
+                return Err(HeadError::Target);
+            }
+            (Some(&rest[..end]), &rest[end..])
+        }
+    };
+    Ok(match rest.split_once('?') {
+        Some((path, query)) => (authority, path, Some(query)),
+        None => (authority, rest, None),
+    })
+}
+
+/// The head of an answer, where it lies.
+#[derive(Debug)]
+pub struct Response<'b> {
+    /// 100 to 999.
+    pub status: u16,
+    /// As it came; may be empty.
+    pub reason: &'b str,
+    /// The version of the sender.
+    pub version: Version,
+    framing: Doubts,
+    seen: Seen,
+    lines: &'b [httparse::Header<'b>],
+}
+
+impl<'b> Response<'b> {
+    /// Reads a head from the front of `bytes` and shows it to `look`.
+    pub fn read<T, E>(bytes: &[u8], look: impl FnOnce(&Response<'_>) -> Result<T, E>) -> Result<Read<T>, E>
+    where
+        E: From<HeadError>,
+    {
+        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let status =
+            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut lines);
+        let length = match status {
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(Read::Partial),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge.into()),
+            Err(error) => return Err(HeadError::from(error).into()),
+        };
+        let status = parsed.code.filter(|code| *code >= 100).ok_or(HeadError::Status)?;
+        let (mut framing, mut seen) = (Doubts::default(), Seen::default());
+        for header in parsed.headers.iter() {
+            if let Some(known) = Known::of(header.name.as_bytes()) {
+                let repeated = seen.insert(known);
+                framing.look(known, header.value, repeated)?;
+            }
+        }
+        if let Some(error) = framing.coding {
+            return Err(error.into());
+        }
+        let (reason, version) = (parsed.reason.unwrap_or_default(), version(parsed.version));
+        let response = Response { status, reason, version, framing, seen, lines: parsed.headers };
+        look(&response).map(|looked| Read::Whole(looked, length))
+    }
+
+    /// Every field, in its order.
+    pub fn fields(&self) -> impl Iterator<Item = Field<'b>> + use<'b> {
+        let field = |line: &'b httparse::Header<'b>| {
+            let name = line.name.as_bytes();
+            Field { known: Known::of(name), name, value: line.value }
+        };
+        self.lines.iter().map(field)
+    }
+
+    /// Whether there is such a field.
+    pub fn has(&self, known: Known) -> bool {
+        self.seen.holds(known)
+    }
+
+    /// The value of the first such field.
+    pub fn first(&self, known: Known) -> Option<&[u8]> {
+        if !self.has(known) {
+            return None;
+        }
+        self.fields().find(|field| field.known == Some(known)).map(|field| field.value)
+    }
+
+    /// The members of the lists in all such fields.
+    pub fn members(&self, known: Known) -> impl Iterator<Item = &str> {
+        members(self.fields(), known)
+    }
+
+    /// Whether it is one of those before the answer (RFC 9110 §15.2). 101 is not: nothing of HTTP comes after it.
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    /// The length that it tells, which for HEAD and 304 is that of a body that is not here (RFC 9110 §8.6). Beside a
+    /// transfer coding, and where there can be none, it means nothing (RFC 9112 §6.3).
+    pub fn told_length(&self) -> Option<u64> {
+        self.framing.length.filter(|_| !self.framing.chunked && self.status >= 200 && self.status != 204)
+    }
+
+    /// How its body ends (RFC 9112 §6.3), as the answer to a HEAD or to anything else.
+    pub fn framing(&self, to_head: bool) -> Framing {
+        match self.framing {
+            _ if to_head || self.status < 200 || self.status == 204 || self.status == 304 => Framing::None,
+            Doubts { chunked: true, .. } => Framing::Chunked,
+            Doubts { length: Some(length), .. } => Framing::Length(length),
+            Doubts { length: None, .. } => Framing::UntilClose,
+        }
+    }
+
+    /// Whether the program takes a next request on the same connection (RFC 9112 §9.3). One that told both kinds of
+    /// framing is not trusted further.
+    pub fn keeps_alive(&self) -> bool {
+        if self.framing.chunked && self.framing.length.is_some() {
+            return false;
+        }
+        let says = |option: &str| self.members(Known::Connection).any(|member| member.eq_ignore_ascii_case(option));
+        match self.version {
+            _ if !self.has(Known::Connection) => self.version == Version::Http11,
+            Version::Http11 => !says("close"),
+            Version::Http10 => says("keep-alive") && !says("close"),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One of the two connections of an exchange: a stream, and the bytes that were read from it ahead of their turn.
+//!
+//! Bytes are read into the thread's scratch buffer and looked at there. What could not be used yet, as an unfinished
+//! head or the request behind this one, is kept; a leg from which all was used holds no memory.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+use super::{body::Out, scratch};
+
+/// A stream that tells when its other end has gone, without being read.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// Whether the other end is still there.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Watch;
+
+    /// From now on a close tells the other end that something broke.
+    fn reset(&mut self);
+}
+
+/// What is known of the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// It has closed its side, or the connection broke.
+    Gone,
+    /// It is there; its leaving wakes the task.
+    Watched,
+    /// It is there; but bytes wait to be read, and its leaving would wake nobody.
+    Blind,
+}
+
+/// The systems' streams remember what the event queue told of them: asking costs no system call.
+macro_rules! watch {
+    () => {
+        fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
+            match self.poll_read_ready(cx) {
+                Poll::Pending => return Watch::Watched,
+                Poll::Ready(Err(_)) => return Watch::Gone,
+                Poll::Ready(Ok(())) => {}
+            }
+            match pin!(self.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(state)) if !state.is_read_closed() => Watch::Blind,
+                Poll::Pending => Watch::Blind,
+                Poll::Ready(_) => Watch::Gone,
+            }
+        }
+    };
+}
+
+impl Transport for TcpStream {
+    watch!();
+
+    fn reset(&mut self) {
+        // Where that is refused the connection is gone already.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Transport for UnixStream {
+    watch!();
+
+    /// A Unix socket has no reset.
+    fn reset(&mut self) {}
+}
+
+/// A connection and what was read ahead.
+#[derive(Debug)]
+pub struct Leg<S> {
+    pub(super) stream: S,
+    pub(super) ahead: BytesMut,
+}
+
+/// What a read brought.
+pub(super) enum Input<T> {
+    /// Bytes, and what was made of them.
+    Bytes(T),
+    /// The other end will send no more.
+    End,
+}
+
+impl<S: Transport> Leg<S> {
+    /// Nothing was read yet.
+    pub fn new(stream: S) -> Self {
+        Self { stream, ahead: BytesMut::new() }
+    }
+
+    /// Shows `look` what was read ahead; it returns how many of the bytes it took.
+    pub(super) fn look<T>(&mut self, look: impl FnOnce(&[u8], &mut Vec<u8>) -> (usize, T)) -> T {
+        let (taken, looked) = scratch::with(|_, output| look(&self.ahead, output));
+        self.take(taken);
+        looked
+    }
+
+    /// Reads once, and shows `look` the new bytes behind those that were read ahead; it returns how many it took, the
+    /// rest is kept.
+    pub(super) fn poll_read<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&mut Context<'_>, &[u8], &mut Vec<u8>) -> (usize, T),
+    ) -> Poll<io::Result<Input<T>>> {
+        let Self { stream, ahead } = self;
+        scratch::with(|input, output| {
+            let mut buffer = ReadBuf::new(input);
+            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(Input::End));
+            }
+            let looked = if ahead.is_empty() {
+                let (taken, looked) = look(cx, read, output);
+                ahead.extend_from_slice(&read[taken..]);
+                looked
+            } else {
+                ahead.extend_from_slice(read);
+                let (taken, looked) = look(cx, ahead, output);
+                take(ahead, taken);
+                looked
+            };
+            Poll::Ready(Ok(Input::Bytes(looked)))
+        })
+    }
+
+    fn take(&mut self, taken: usize) {
+        take(&mut self.ahead, taken);
+    }
+
+    /// Whether the other end is still there.
+    pub fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
+        self.stream.watch(cx)
+    }
+
+    /// From now on a close tells the other end that something broke.
+    pub fn reset(&mut self) {
+        self.stream.reset();
+    }
+
+    /// Whether something waits to be read that has come before its turn.
+    pub fn has_read_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Reads and forgets; ready with how much that was, 0 at the end.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let ahead = self.ahead.len();
+        if ahead > 0 {
+            self.ahead = BytesMut::new();
+            return Poll::Ready(Ok(ahead));
+        }
+        let read = ready!(self.poll_read(cx, |_, input, _| (input.len(), input.len())))?;
+        Poll::Ready(Ok(match read {
+            Input::Bytes(count) => count,
+            Input::End => 0,
+        }))
+    }
+
+    /// Says that nothing more will come.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// The bare stream, and what was read ahead. For tunnels alone: see [`super::client::Switched`].
+    pub(super) fn bare(&mut self) -> (&mut S, Bytes) {
+        (&mut self.stream, std::mem::take(&mut self.ahead).freeze())
+    }
+
+    /// The same, for good.
+    pub(super) fn into_bare(self) -> (S, Bytes) {
+        (self.stream, self.ahead.freeze())
+    }
+}
+
+fn take(ahead: &mut BytesMut, taken: usize) {
+    if taken == ahead.len() {
+        // Gives the memory back, too.
+        *ahead = BytesMut::new();
+    } else {
+        bytes::Buf::advance(ahead, taken);
+    }
+}
+
+/// Bytes that the other side has not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    bytes: BytesMut,
+    written: u64,
+}
+
+/// What is copied together in one write rather than passed as a vector, in bytes: up to here a copy costs less than
+/// the kernel's bookkeeping for two pieces.
+const TOGETHER: usize = 16 * 1024;
+
+impl Unwritten {
+    /// Whether everything was taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How much was taken.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes what there is; ready when all of it was taken.
+    pub(super) fn poll_flush<S: Transport>(&mut self, cx: &mut Context<'_>, to: &mut Leg<S>) -> Poll<io::Result<()>> {
+        while !self.bytes.is_empty() {
+            let written = ready!(Pin::new(&mut to.stream).poll_write(cx, &self.bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written as u64;
+            take(&mut self.bytes, written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what `out` holds, in one call where that is possible, and keeps what is not taken at once.
+    pub(super) fn write<S: Transport>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Leg<S>,
+        out: &mut Out<'_, '_>,
+    ) -> io::Result<()> {
+        let (built, run) = out.parts();
+        if !self.bytes.is_empty() {
+            self.bytes.extend_from_slice(built);
+            self.bytes.extend_from_slice(run);
+            return Ok(());
+        }
+        let stream = Pin::new(&mut to.stream);
+        let run = if !built.is_empty() && run.len() <= TOGETHER {
+            built.extend_from_slice(run);
+            &[]
+        } else {
+            run
+        };
+        let wrote = match (built.as_slice(), run) {
+            ([], []) => return Ok(()),
+            ([], only) | (only, []) => stream.poll_write(cx, only),
+            (first, second) => stream.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)]),
+        };
+        let written = match wrote {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        self.written += written as u64;
+        let from_run = written.saturating_sub(built.len());
+        self.bytes.extend_from_slice(built.get(written..).unwrap_or_default());
+        self.bytes.extend_from_slice(&run[from_run..]);
+        Ok(())
+    }
+}

@@ -1,0 +1,319 @@
+//! The side towards a client: a connection reads a request, serves it, and only then reads the next.
+//!
+//! [`Connection::poll_request`] needs the whole connection, and [`Serving`] borrows it, so there is no reading the next
+//! head while a body or an answer is under way. A `Serving` that is dropped before [`Serving::finish`] leaves a
+//! connection of which nothing more is read.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    body::{Encoding, Framing, Out},
+    head::{HeadError, Read, Request, Version},
+    leg::{Input, Leg, Transport},
+    transfer::{Broken, Trailers, Transfer},
+    write,
+};
+
+/// A connection of a client.
+#[derive(Debug)]
+pub struct Connection<S> {
+    leg: Leg<S>,
+    /// How much of an unfinished head was tried in vain.
+    tried: u32,
+    goes_on: GoesOn,
+}
+
+/// How a connection goes on after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoesOn {
+    /// With the next request.
+    Yes,
+    /// It is closed: all that was said on it was whole.
+    No,
+    /// It is closed, but its client may still be sending (RFC 9112 §9.6).
+    AfterReading,
+    /// It broke, or an answer on it broke off.
+    Broken,
+    /// The same, and an orderly close would look like the answer's end.
+    Reset,
+}
+
+/// What came on a connection.
+#[derive(Debug)]
+pub enum Came {
+    /// A request.
+    Request(Request),
+    /// Something else; where the next request would begin nobody knows.
+    Nonsense(HeadError),
+    /// Its end.
+    End,
+}
+
+impl<S: Transport> Connection<S> {
+    /// A connection on which nothing was read yet.
+    pub fn new(stream: S) -> Self {
+        Self { leg: Leg::new(stream), tried: 0, goes_on: GoesOn::Yes }
+    }
+
+    /// Reads the next head.
+    pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
+        if self.goes_on != GoesOn::Yes {
+            return Poll::Ready(Came::End);
+        }
+        let mut tried = self.tried as usize;
+        // Requests that came together with an earlier one.
+        if tried == 0
+            && self.leg.has_read_ahead()
+            && let Some(came) = self.leg.look(|input, _| read_head(input, &mut tried))
+        {
+            return Poll::Ready(self.came(came));
+        }
+        loop {
+            let read = self.leg.poll_read(cx, |_, input, _| read_head(input, &mut tried));
+            self.tried = u32::try_from(tried).unwrap_or(u32::MAX);
+            match ready!(read) {
+                Ok(Input::Bytes(Some(came))) => return Poll::Ready(self.came(came)),
+                Ok(Input::Bytes(None)) => {}
+                Ok(Input::End) | Err(_) => return Poll::Ready(Came::End),
+            }
+        }
+    }
+
+    fn came(&mut self, came: Came) -> Came {
+        self.tried = 0;
+        // Until the exchange is finished.
+        self.goes_on = GoesOn::Broken;
+        came
+    }
+
+    /// Whether a part of a head has come.
+    pub fn is_in_head(&self) -> bool {
+        self.leg.has_read_ahead()
+    }
+
+    /// Serves a request that came, or what could not be read as one.
+    pub fn serve(&mut self, request: Option<&Request>) -> Serving<'_, S> {
+        let Some(request) = request else {
+            return Serving {
+                leg: &mut self.leg,
+                goes_on: &mut self.goes_on,
+                up: Transfer::none(),
+                down: Transfer::none(),
+                version: Version::Http11,
+                to_head: false,
+                takes_trailers: false,
+                willing: false,
+                unread: true,
+                waits_for_continue: false,
+                told_to_continue: false,
+            };
+        };
+        let announced = || super::head::Known::Trailer;
+        let trailers = match request.framing() {
+            Framing::Chunked if request.has(announced()) => {
+                Trailers::Announced(request.members(announced()).collect::<Vec<_>>().join(",").into())
+            }
+            _ => Trailers::None,
+        };
+        Serving {
+            leg: &mut self.leg,
+            goes_on: &mut self.goes_on,
+            up: Transfer::new(request.framing(), Encoding::AsItCame, trailers),
+            down: Transfer::none(),
+            version: request.version(),
+            to_head: request.method() == "HEAD",
+            takes_trailers: request.takes_trailers(),
+            willing: request.keeps_alive(),
+            unread: false,
+            waits_for_continue: request.expects_continue(),
+            told_to_continue: false,
+        }
+    }
+
+    /// How it goes on.
+    pub fn goes_on(&self) -> GoesOn {
+        self.goes_on
+    }
+
+    /// The connection, to close it in the way that [`Self::goes_on`] asks for.
+    pub fn into_leg(self) -> Leg<S> {
+        self.leg
+    }
+}
+
+/// A head from the front of `input`, if it is all there. `tried` bytes of it were tried before: a head that comes byte by
+/// byte is not read anew with each of them.
+fn read_head(input: &[u8], tried: &mut usize) -> (usize, Option<Came>) {
+    let is_worth_it = *tried == 0 || input.len() >= 2 * *tried || has_empty_line(&input[tried.saturating_sub(3)..]);
+    if !is_worth_it {
+        return (0, None);
+    }
+    match Request::read(input) {
+        Ok(Read::Whole(request, length)) => (length, Some(Came::Request(request))),
+        Ok(Read::Partial) => {
+            *tried = input.len();
+            (0, None)
+        }
+        Err(error) => (input.len(), Some(Came::Nonsense(error))),
+    }
+}
+
+fn has_empty_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+/// A request in hand: its body comes in, its answer goes out.
+#[derive(Debug)]
+pub struct Serving<'c, S> {
+    pub(super) leg: &'c mut Leg<S>,
+    goes_on: &'c mut GoesOn,
+    /// The body of the request, on its way to whoever wants it.
+    pub(super) up: Transfer,
+    /// The answer.
+    pub(super) down: Transfer,
+    pub(super) version: Version,
+    pub(super) to_head: bool,
+    pub(super) takes_trailers: bool,
+    /// Whether both of us want another request on this connection.
+    willing: bool,
+    /// Whether what came could not be read as a request, and so nothing behind it.
+    unread: bool,
+    pub(super) waits_for_continue: bool,
+    /// Whether we told the client to go on, before the program did.
+    pub(super) told_to_continue: bool,
+}
+
+/// How the body of an answer of our own is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// There is none, whatever the fields say.
+    None,
+    /// The fields tell its length.
+    Told,
+    /// So many bytes.
+    Length(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl<S: Transport> Serving<'_, S> {
+    /// The connection ends with this exchange.
+    pub fn close(&mut self) {
+        self.willing = false;
+    }
+
+    /// Whether the client waits for a word of ours before it sends the body.
+    pub fn waits_for_continue(&self) -> bool {
+        self.waits_for_continue
+    }
+
+    /// Whether the request's body was read to its end.
+    pub fn is_read(&self) -> bool {
+        self.up.is_read()
+    }
+
+    /// Whether the answer has no body, whatever its head says.
+    pub fn is_answer_to_head(&self) -> bool {
+        self.to_head
+    }
+
+    /// Whether the connection can go on behind the answer that is about to be written.
+    pub(super) fn will_go_on(&self) -> bool {
+        self.willing && !self.waits_for_continue
+    }
+
+    /// Ends a head that was written by hand: framing, connection, empty line.
+    fn end_head(&mut self, out: &mut Vec<u8>, body: Body) -> Encoding {
+        let encoding = match body {
+            Body::Unknown if self.version == Version::Http11 => {
+                write::field(out, b"transfer-encoding", b"chunked");
+                Encoding::Chunks
+            }
+            Body::Unknown => {
+                self.willing = false;
+                Encoding::Bare
+            }
+            Body::Length(length) => {
+                write::number_field(out, b"content-length", length);
+                Encoding::Bare
+            }
+            Body::None | Body::Told => Encoding::Bare,
+        };
+        write::connection(out, self.version, self.will_go_on());
+        write::end(out);
+        encoding
+    }
+
+    /// Begins an answer of our own: status line and fields are in `head`. The body may follow at once, in one write with
+    /// them, and more of it by [`Self::poll_send`].
+    pub fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut Vec<u8>,
+        body: Body,
+        first: &[u8],
+    ) -> io::Result<Encoding> {
+        let encoding = self.end_head(head, body);
+        let first = if self.to_head || body == Body::None { &[] } else { first };
+        let mut out = Out::new(first, head);
+        out.keep(0..first.len());
+        self.down.unwritten.write(cx, self.leg, &mut out)?;
+        Ok(encoding)
+    }
+
+    /// Writes another piece; none ends the body. Call it when [`Self::poll_flush`] is ready.
+    pub fn send(&mut self, cx: &mut Context<'_>, encoding: Encoding, piece: Option<&[u8]>) -> io::Result<()> {
+        let mut framing = Vec::new();
+        let bytes = piece.unwrap_or_default();
+        let mut out = Out::new(bytes, &mut framing);
+        match (encoding, piece) {
+            (Encoding::Chunks, None) => out.add(b"0\r\n\r\n"),
+            (Encoding::Chunks, Some([])) => {}
+            (Encoding::Chunks, Some(bytes)) => {
+                write::chunk_size(out.built(), bytes.len() as u64);
+                out.keep(0..bytes.len());
+                out.add(b"\r\n");
+            }
+            (Encoding::AsItCame | Encoding::Bare, _) => out.keep(0..bytes.len()),
+        }
+        self.down.unwritten.write(cx, self.leg, &mut out)
+    }
+
+    /// Ready when the client has taken all that was written.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.down.unwritten.poll_flush(cx, self.leg)
+    }
+
+    /// Reads the next piece of the request's body and shows its content to `sink`, which passes on nothing.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, sink: impl FnMut(&[u8])) -> Poll<Result<(), Broken>> {
+        self.up.poll_piece(cx, self.leg, sink)
+    }
+
+    /// How much of the request's body was read, in bytes.
+    pub fn read(&self) -> u64 {
+        self.up.count()
+    }
+
+    /// How much of the answer the client has taken, in bytes.
+    pub fn taken(&self) -> u64 {
+        self.down.unwritten.written()
+    }
+
+    /// Ends the exchange. The connection takes a next request only if this one was read, and answered, to its end.
+    pub fn finish(self) {
+        *self.goes_on = if !self.down.is_done() {
+            if self.down.ends_with_connection() { GoesOn::Reset } else { GoesOn::Broken }
+        } else if self.unread || !self.is_read() {
+            GoesOn::AfterReading
+        } else if self.will_go_on() {
+            GoesOn::Yes
+        } else if self.leg.has_read_ahead() {
+            GoesOn::AfterReading
+        } else {
+            GoesOn::No
+        };
+    }
+}
