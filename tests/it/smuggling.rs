@@ -277,8 +277,6 @@ async fn t21_t25_what_the_program_sees_is_what_was_read_or_nothing() {
         let_through += usize::from(!before_last.is_empty());
         match (before_last, sight) {
             ([], _) if requests.is_empty() => {}
-        
-            }
             ([first], One(body) | AndTheNext(body)) => is_the_open_one(first, body),
             ([first, next], AndTheNext(body)) => {
                 is_the_open_one(first, body);
