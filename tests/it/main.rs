@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
 
 mod boundaries;
+mod differential;
 mod faults;
 mod forwarding;
 mod harness;
