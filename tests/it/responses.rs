@@ -432,7 +432,7 @@ async fn s43_a_program_of_http_1_0_keeps_its_connection_only_if_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_client_that_wants_its_connection_closed_has_it_closed_and_the_programs_is_kept() {
+async fn a_client_that_wants_its_connection_closed_has_it_closed_and_nothing_behind_it_is_served() {
     let (mut client, program, proxy) = through("").await;
     client.send(get("/", &["Connection: x, Close"]) + GET).await;
     let mut connection = program.connection().await;
@@ -442,7 +442,8 @@ async fn a_client_that_wants_its_connection_closed_has_it_closed_and_the_program
     assert_eq!(client.end().await, End::Closed);
     let mut other = proxy.connect().await;
     other.send(get("/other", &[])).await;
-    assert_eq!(connection.answers(OK).await.line(), "GET /other HTTP/1.1");
+    let mut next = program.next_connection(connection).await;
+    assert_eq!(next.answers(OK).await.line(), "GET /other HTTP/1.1");
     assert_eq!(other.response().await.text(), "ok");
     program.is_left_alone();
 }
