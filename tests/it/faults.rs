@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    End, Framing, Full, GET, OK, PATIENCE, Program, Proxy, Response, Wire, bytes_of, get, latin1, post, program,
+    End, Framing, Full, GET, Nobody, OK, PATIENCE, Program, Proxy, Response, Wire, bytes_of, get, latin1, post,
     program_on, proxy, request, through,
 };
 
@@ -26,14 +26,10 @@ async fn goes_on(client: &mut Wire, program: &Program) {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-/// The port of a program that has gone.
-fn nobody() -> u16 {
-    program().port()
-}
-
 #[tokio::test]
 async fn f1_a_refused_connection_is_told_with_route_and_cause() {
-    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {} }}", nobody()));
+    let nobody = Nobody::new();
+    let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = {} }}", nobody.port));
     let mut client = proxy.connect().await;
     for _ in 0..2 {
         let response = client.ask(GET).await;

@@ -5,11 +5,16 @@
 //! did, its next request must work, and no descriptor may be left behind. Other tests of this process open and close
 //! descriptors, too: they are counted where the tests run [`alone`].
 
-use std::{fs, io, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    ops::Range,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Full, OK, Program, Proxy, Random, Response, Wire, program, proxy, until};
+use super::{Full, Nobody, OK, Program, Proxy, Random, Response, Wire, program, proxy, until};
 
 /// How many seeds run at the same time.
 const TOGETHER: u64 = 20;
@@ -19,6 +24,12 @@ const MOST_PIECES: usize = 200;
 
 /// How far the number of descriptors may be from what it was.
 const DESCRIPTORS: usize = 2;
+
+/// Where nothing listens.
+static NOBODY: LazyLock<Nobody> = LazyLock::new(Nobody::new);
+
+/// Whose queue is full; one for all tests, as it takes a while to fill it.
+static FULL: LazyLock<Full> = LazyLock::new(Full::new);
 
 /// Whether the long form of the tests was asked for.
 pub(crate) fn is_full() -> bool {
@@ -68,12 +79,11 @@ where
     let routes = seeds.clone().zip(&programs).map(|(seed, program)| {
         format!("[routes.s{seed}]\nhost = \"s{seed}.localhost\"\nto = {}\n{keys}\n", program.port())
     });
-    let full = Full::new();
-    let nobody = program().port();
     let table = format!(
-        "{}[routes]\nnobody = {nobody}\nfull = {{ host = \"full.localhost\", to = \"{}\", connect_timeout = \"300ms\" }}",
+        "{}[routes]\nnobody = {}\nfull = {{ host = \"full.localhost\", to = \"{}\", connect_timeout = \"300ms\" }}",
         routes.collect::<String>(),
-        full.address
+        NOBODY.port,
+        FULL.address
     );
     let proxy = Arc::new(proxy(&table));
     let before = descriptors();

@@ -76,6 +76,26 @@ impl Program {
     }
 }
 
+/// A port at which nothing listens, nor can meanwhile.
+#[derive(Debug)]
+pub(crate) struct Nobody {
+    pub(crate) port: u16,
+    _socket: socket2::Socket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = bound();
+        Self { port: socket.local_addr().unwrap().as_socket().unwrap().port(), _socket: socket }
+    }
+}
+
+fn bound() -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+}
+
 /// A listening program that takes no connection, as its queue is full: the kernel drops every further attempt.
 #[derive(Debug)]
 pub(crate) struct Full {
@@ -86,8 +106,7 @@ pub(crate) struct Full {
 
 impl Full {
     pub(crate) fn new() -> Self {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let listener = bound();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let mut queue = Vec::new();
