@@ -27,6 +27,13 @@ enum Kind {
     ButFor(fn(&Case, &mut Step, &mut Step) -> bool),
 }
 
+impl Difference {
+    /// Whether our connection may go on in another way than hyper's, too.
+    pub(super) fn may_end_one(&self) -> bool {
+        matches!(self.kind, Instead(_))
+    }
+}
+
 /// The differences that together make our step another one than hyper's; none where they do not.
 pub(super) fn between(case: &Case, ours: &Step, theirs: &Step) -> Option<Vec<&'static Difference>> {
     let instead = |difference: &&Difference| matches!(difference.kind, Instead(applies) if applies(case, ours, theirs));
@@ -39,6 +46,9 @@ pub(super) fn between(case: &Case, ours: &Step, theirs: &Step) -> Option<Vec<&'s
     let met = DIFFERENCES.iter().filter(|difference| but_for(difference)).collect();
     ours.is_like(&theirs).then_some(met)
 }
+
+/// The longest target, in bytes.
+const MAX_TARGET: usize = 32 * 1024;
 
 /// The largest head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -74,12 +84,17 @@ pub(super) const DIFFERENCES: &[Difference] = &[
               SHOULD respond with 501 (Not Implemented).",
         kind: Instead(|case, ours, theirs| {
             let is_other = |request: &Received| codings(&request.fields).iter().any(|coding| coding != "chunked");
-            // Where chunked is not the last one, hyper refuses it, too.
-            let both_refuse = matches!((&ours.answer, &theirs.answer), (Answer::Own(501), Answer::Own(400)));
+            let has_other = || raw(case, "transfer-encoding").iter().any(|codings| !is_chunked(codings));
             refused(ours, theirs, 501, is_other)
                 || refused(ours, theirs, 400, is_other)
-                || (both_refuse && raw(case, "transfer-encoding").iter().any(|codings| !is_chunked(codings)))
+                || (both_refuse(ours, theirs, 501) && has_other())
         }),
+    },
+    Difference {
+        name: "CONNECT is not served, whatever its target",
+        rfc: "RFC 9110 §9.3.6: An origin server MAY accept a CONNECT request, but most origin servers do not implement \
+              CONNECT.",
+        kind: Instead(|case, ours, theirs| both_refuse(ours, theirs, 405) && text(&case.bytes).contains("CONNECT ")),
     },
     Difference {
         name: "a body is chunked once",
@@ -90,17 +105,19 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         name: "a target ends somewhere",
         rfc: "RFC 9112 §3: A server that receives a request-target longer than any URI it wishes to parse MUST respond \
               with a 414 (URI Too Long) status code",
-        kind: Instead(|_, ours, theirs| refused(ours, theirs, 414, |request| request.target.len() > 32 * 1024)),
+        kind: Instead(|case, ours, theirs| {
+            // Where hyper reads on it may find another reason.
+            let is_refused = refused(ours, theirs, 414, |_| true) || both_refuse(ours, theirs, 414);
+            is_refused && case.bytes.split(u8::is_ascii_whitespace).any(|word| word.len() > MAX_TARGET)
+        }),
     },
     Difference {
         name: "a head ends somewhere",
         rfc: "RFC 6585 §5: The 431 status code indicates that the server is unwilling to process the request because \
               its header fields are too large.",
         kind: Instead(|case, ours, theirs| {
-            // Where hyper reads on it may find another reason.
-            let both_refuse = matches!((&ours.answer, &theirs.answer), (Answer::Own(431), Answer::Own(_)));
             refused(ours, theirs, 431, |request| size(request) > MAX_HEAD - BLANKS)
-                || (both_refuse && case.bytes.len() > MAX_HEAD - BLANKS)
+                || (both_refuse(ours, theirs, 431) && case.bytes.len() > MAX_HEAD - BLANKS)
         }),
     },
     Difference {
@@ -120,20 +137,11 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         }),
     },
     Difference {
-        name: "a size line of a request's chunk holds nothing but a size and extensions",
-        rfc: "RFC 9112 §7.1: chunk = chunk-size [ chunk-ext ] CRLF",
+        name: "a chunked request is read to the letter",
+        rfc: "RFC 9112 §7.1: chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF",
         kind: Instead(|case, ours, theirs| {
             let is_chunked = theirs.request.as_ref().is_some_and(|request| request.framing == Framing::Chunked);
-            is_chunked && ours.request.is_none() && is_400_or_end(ours) && has_bad_size_line(case)
-        }),
-    },
-    Difference {
-        name: "a body that cannot be read is answered",
-        rfc: "RFC 9112 §8: A server that receives an incomplete request message, usually due to a canceled request or a \
-              triggered timeout exception, MAY send an error response prior to closing the connection.",
-        kind: Instead(|_, ours, theirs| {
-            let is_broken = theirs.request.is_none() && matches!(theirs.answer, Answer::Nothing);
-            refused(ours, theirs, 400, has_body) && is_broken
+            is_chunked && ours.request.is_none() && is_400_or_end(ours) && is_chunked_badly(case)
         }),
     },
     // Requests that are answered here.
@@ -222,26 +230,17 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "interim answers come to an end",
         rfc: "RFC 9110 §17.5: A recipient ought to carefully limit the extent to which it processes other protocol elements",
-        kind: Instead(|_, ours, theirs| {
-            is_bad_gateway(ours, theirs)
-                && matches!(&theirs.answer, Answer::Whole(response) if response.interim.len() > 32)
+        kind: Instead(|case, ours, theirs| {
+            is_bad_gateway(ours, theirs) && text(&case.bytes).matches("HTTP/1.1 1").count() > 32
         }),
     },
     Difference {
-        name: "an answer that breaks before any of it was passed on is a bad gateway",
-        rfc: "RFC 9110 §15.6.3: The 502 (Bad Gateway) status code indicates that the server, while acting as a gateway \
-              or proxy, received an invalid response from an inbound server",
-        kind: Instead(|_, ours, theirs| {
-            is_bad_gateway(ours, theirs) && matches!(theirs.answer, Answer::Cut { .. } | Answer::Nothing)
-        }),
-    },
-    Difference {
-        name: "a size line of an answer's chunk holds nothing but a size and extensions",
-        rfc: "RFC 9112 §7.1: chunk = chunk-size [ chunk-ext ] CRLF",
+        name: "a chunked answer is read to the letter",
+        rfc: "RFC 9112 §7.1: chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF",
         kind: Instead(|case, ours, theirs| {
             let is_not_passed_on = is_bad_gateway(ours, theirs)
                 || matches!((&ours.answer, &theirs.answer), (Answer::Cut { .. } | Answer::Nothing, Answer::Whole(_)));
-            is_not_passed_on && ours.request == theirs.request && has_bad_size_line(case)
+            is_not_passed_on && ours.request == theirs.request && is_chunked_badly(case)
         }),
     },
     // Answers that are passed on in another way.
@@ -276,6 +275,12 @@ fn refused(ours: &Step, theirs: &Step, status: u16, is: impl FnOnce(&Received) -
     ours.request.is_none()
         && matches!(ours.answer, Answer::Own(own) if own == status)
         && theirs.received.as_ref().is_some_and(is)
+}
+
+/// Whether hyper has found another reason to refuse what we refuse with this status.
+fn both_refuse(ours: &Step, theirs: &Step, status: u16) -> bool {
+    let refusals = (&ours.answer, &theirs.answer);
+    matches!(refusals, (Answer::Own(own), Answer::Own(400 | 414 | 431)) if *own == status)
 }
 
 /// Whether our answer is that of a bad gateway, and hyper's another one to the same request.
@@ -341,8 +346,9 @@ fn has_bad_length(case: &Case) -> bool {
     !lengths.iter().all(is_number) || lengths.iter().any(|length| *length != lengths[0])
 }
 
-/// Whether there is a line that begins with a size and goes on with neither its end nor a proper extension.
-fn has_bad_size_line(case: &Case) -> bool {
+/// Whether there is a line that ends without a CR, or begins with a size and goes on with neither its end nor a proper
+/// extension.
+fn is_chunked_badly(case: &Case) -> bool {
     let is_bad = |line: &[u8]| {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let rest = line[digits..].strip_suffix(b"\r").unwrap_or(&line[digits..]);
@@ -350,11 +356,8 @@ fn has_bad_size_line(case: &Case) -> bool {
         let is_control = |byte: &u8| *byte == 0x7f || (*byte < 0x20 && *byte != b'\t');
         digits > 0 && !rest.is_empty() && (extension.first() != Some(&b';') || extension.iter().any(is_control))
     };
-    case.bytes.split(|&byte| byte == b'\n').any(is_bad)
-}
-
-fn has_body(request: &Received) -> bool {
-    !all(&request.fields, "content-length").is_empty() || !all(&request.fields, "transfer-encoding").is_empty()
+    let has_bare_lf = case.bytes.windows(2).any(|pair| pair[0] != b'\r' && pair[1] == b'\n');
+    has_bare_lf || case.bytes.split(|&byte| byte == b'\n').any(is_bad)
 }
 
 fn all<'a>(fields: &'a [(String, String)], name: &str) -> Vec<&'a str> {

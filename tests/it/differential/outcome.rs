@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    case::{Case, From},
+    case::{self, Case, From},
     message::{self, Answered, Fields, Framing, Message, Part, Progress},
     origin::{ANSWERS, NUMBER},
     text,
@@ -76,22 +76,20 @@ pub(super) const PAIR: &str = "x-pair";
 /// Marks an answer of the reference's own.
 pub(super) const PAIR_ERROR: &str = "x-pair-error";
 
-/// Fields that concern one connection, or that the proxy under test writes itself.
-const OF_ONE_HOP: &[&str] = &[
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    NUMBER,
-    PAIR,
+/// What tells how a message ends, and what the test itself has put on it.
+const NOT_COMPARED: &[&str] = &["content-length", "transfer-encoding", NUMBER, PAIR];
+
+/// Fields of one connection that a proxy may write itself, and then in these words.
+const OF_ONE_HOP: &[(&str, &str)] = &[
+    ("connection", "close"),
+    ("connection", "keep-alive"),
+    ("connection", "te"),
+    ("connection", "upgrade"),
+    ("te", "trailers"),
 ];
+
+/// Fields that the proxy under test puts on each request, one of each.
+const ABOUT_THE_CLIENT: &[&str] = &["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
 /// All that was recorded of a case.
 #[derive(Debug, Default)]
@@ -241,7 +239,10 @@ impl Reading<'_> {
 
     fn request(&self, message: &Message) -> Request {
         let mut fields = self.end_to_end(&message.head.fields);
-        without_our_via(&mut fields);
+        if message.head.all("connection").any(|option| option == "upgrade") {
+            fields.remove("upgrade");
+        }
+        without_our_own(&mut fields);
         Request {
             method: message.head.word(0).to_owned(),
             target: message.head.word(1).to_owned(),
@@ -258,10 +259,8 @@ impl Reading<'_> {
         let mut fields = self.end_to_end(&message.head.fields);
         fields.remove("trailer");
         if to_head || message.head.status() == 304 {
-            let lengths = message.head.all("content-length").map(str::to_owned).collect::<Vec<_>>();
-            if !lengths.is_empty() {
-                fields.insert("content-length".into(), lengths);
-            }
+            let length = message.head.number("content-length");
+            fields.extend(length.map(|length| ("content-length".to_owned(), vec![length.to_string()])));
         }
         fields
     }
@@ -271,8 +270,9 @@ impl Reading<'_> {
         for (name, value) in fields {
             let name = name.to_ascii_lowercase();
             // A date that does not come from the case is the proxy's.
-            let is_own = name == "date" && !text(&self.case.bytes).contains(value);
-            if !is_own && !OF_ONE_HOP.contains(&name.as_str()) {
+            let is_own_date = name == "date" && !text(&self.case.bytes).contains(value);
+            let is_of_one_hop = OF_ONE_HOP.contains(&(&name, value));
+            if !is_own_date && !is_of_one_hop && !NOT_COMPARED.contains(&name.as_str()) {
                 all.entry(name).or_default().push(value.clone());
             }
         }
@@ -281,7 +281,13 @@ impl Reading<'_> {
 }
 
 /// Takes off what the proxy under test puts on.
-fn without_our_via(fields: &mut EndToEnd) {
+fn without_our_own(fields: &mut EndToEnd) {
+    for name in ABOUT_THE_CLIENT {
+        // Another one would be the client's.
+        if fields.get(*name).is_some_and(|values| values.len() == 1) {
+            fields.remove(*name);
+        }
+    }
     if let Some(members) = fields.get_mut("via")
         && members.last().is_some_and(|last| last.starts_with("1.1 portolan:"))
     {
@@ -305,6 +311,12 @@ impl Step {
             self.answer = Answer::Cut { body: std::mem::take(body) };
         }
         self
+    }
+
+    /// Whether bytes of the case went through the proxy, and came to their end.
+    pub(super) fn is_passed_on(&self) -> bool {
+        let is_of_the_case = self.request.as_ref().is_some_and(|request| request.target != case::LAST);
+        is_of_the_case && matches!(self.answer, Answer::Whole(_))
     }
 
     /// Whether both became the same.

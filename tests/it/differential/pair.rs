@@ -25,9 +25,9 @@ use tokio::{
 
 use super::{
     case::{self, Case, From},
-    message::Fields,
+    message::{self, Fields, Progress},
     origin::{Origin, Script},
-    outcome::{Noted, PAIR, PAIR_ERROR, Received, Record, is_decided},
+    outcome::{Noted, PAIR, PAIR_ERROR, Received, Record},
     text,
 };
 
@@ -106,7 +106,8 @@ async fn program_speaks(case: &Case, address: &str, request: &[u8], to_head: boo
     client.write_all(request).await.unwrap();
     let mut answers = Vec::new();
     let ended = read_until_quiet(&mut client, &mut answers).await;
-    if !is_decided(&answers, to_head, ended) {
+    // A program that said something else than an answer is not asked again, nor does it wait for that.
+    if !closes && !is_answer(&answers, to_head, ended) {
         return (Record::default(), Ending::Waits);
     }
     // Where the connection has ended nobody takes it.
@@ -114,6 +115,13 @@ async fn program_speaks(case: &Case, address: &str, request: &[u8], to_head: boo
         read_until_quiet(&mut client, &mut answers).await;
     }
     (record(answers, &origin, &noted), Ending::Ended)
+}
+
+fn is_answer(answers: &[u8], to_head: bool, ended: bool) -> bool {
+    match message::answer(answers, to_head, ended) {
+        Progress::Whole(answered, _) => answered.last.head.field(PAIR_ERROR).is_none(),
+        Progress::Part(_) | Progress::Fault(_) => false,
+    }
 }
 
 fn record(answers: Vec<u8>, origin: &Origin, noted: &Mutex<Noted>) -> Record {
