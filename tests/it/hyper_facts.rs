@@ -1,5 +1,6 @@
-//! What bare hyper does that is surprising and relied on, or made good, elsewhere. A test that fails after an upgrade
-//! says which of our own lines to look at again; none of them says how things should be.
+//! What bare hyper does that is surprising and relied on, or made good, elsewhere: the list of differences from it in
+//! `differential` above all. A test that fails after an upgrade says which of our own lines to look at again; none of
+//! them says how things should be.
 
 use std::{
     convert::Infallible,
@@ -154,6 +155,16 @@ async fn the_server_reads_chunks_and_lines_that_are_not_quite_canonical() {
 }
 
 #[tokio::test]
+async fn the_server_forgets_a_request_that_stands_behind_a_bare_lf_among_its_trailers() {
+    let (mut client, mut told) = server();
+    let chunked = "POST /first HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+    client.send(format!("{chunked}\nGET /forgotten HTTP/1.1\r\nhost: localhost\r\n\r\n{GET}")).await;
+    let first = told.recv().await.unwrap();
+    assert_eq!((first.target.as_str(), first.body.as_deref()), ("/first", Ok("abc")));
+    assert_eq!(told.recv().await.unwrap().target, "/");
+}
+
+#[tokio::test]
 async fn the_server_hides_a_length_beside_a_transfer_coding_and_closes_afterwards() {
     for fields in [
         "content-length: 9\r\ntransfer-encoding: chunked",
@@ -219,6 +230,33 @@ async fn the_server_drops_the_length_of_a_304() {
 }
 
 #[tokio::test]
+async fn the_server_takes_an_announcement_of_trailers_off_where_none_can_come_and_joins_it_elsewhere() {
+    let announcing = || Response::builder().header("trailer", "a").header("trailer", "b");
+    assert_eq!(answering(announcing().status(204)).ask(GET).await.all("trailer"), [""; 0]);
+    assert_eq!(answering(announcing().header("content-length", "0")).ask(GET).await.all("trailer"), ["a, b"]);
+}
+
+#[tokio::test]
+async fn the_server_sends_trailers_only_where_the_head_announces_them_and_the_client_takes_them() {
+    let get = |fields: &str| format!("GET / HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n");
+    for (announced, request, trailers) in [
+        ("x-sum", get("te: trailers\r\n"), "x-sum: 1\r\n"),
+        ("x-sum", get(""), ""),
+        ("x-other", get("te: trailers\r\n"), ""),
+    ] {
+        let (near, far) = duplex(1 << 16);
+        tokio::spawn(async move {
+            let service = service_fn(|_| async {
+                let frames = vec![Frame::data(Bytes::from_static(b"ab")), Frame::trailers(sum())];
+                Response::builder().header("trailer", announced).body(of_unknown_length(frames))
+            });
+            let _ = server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service).await;
+        });
+        assert_eq!(Wire::new(near).ask(&request).await.trailers, trailers, "{announced}, {request:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_server_answers_in_the_version_of_the_response() {
     let answer = Response::builder().version(hyper::Version::HTTP_10);
     assert_eq!(answering(answer).ask(GET).await.line(), "HTTP/1.0 200 OK");
@@ -242,6 +280,32 @@ async fn the_client_lets_a_length_pass_beside_a_transfer_coding_and_any_coding()
 async fn the_client_lets_equal_lengths_pass_as_two_fields() {
     let twice = read("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
     assert_eq!(twice.headers().get_all("content-length").iter().count(), 2);
+}
+
+#[tokio::test]
+async fn the_client_does_not_look_at_a_length_or_a_coding_where_there_is_no_body() {
+    let head = || Request::head("/").header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+    for (field, value) in [("content-length", "+5"), ("content-length", "5, 6"), ("transfer-encoding", "foo")] {
+        let (response, mut program) = asking(head()).await;
+        program.answers(format!("HTTP/1.1 200 OK\r\n{field}: {value}\r\n\r\n")).await;
+        assert_eq!(response.await.unwrap().headers()[field], value);
+    }
+}
+
+#[tokio::test]
+async fn the_client_speaks_http_1_0_to_a_program_that_has() {
+    let (near, far) = duplex(1 << 16);
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let mut program = Wire::new(far);
+    for version in ["1.1", "1.0"] {
+        let answer = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n";
+        let (request, response) = tokio::join!(program.answers(answer), sender.send_request(plain()));
+        assert_eq!(request.line(), format!("GET / HTTP/{version}"));
+        assert_eq!(response.unwrap().into_body().collect().await.unwrap().to_bytes(), "");
+    }
 }
 
 #[tokio::test]
@@ -277,6 +341,7 @@ async fn the_client_refuses_what_is_no_head() {
     for head in [
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
         "HTTP/1.1 200 OK\r\ncontent-length: x",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked",
         "HTTP/1.1 200 OK\r\nx: a\r\n b",
         "HTTP/1.1 200 OK\r\nx : a",
         "HTTP/1.1 200 OK\r\nx: a\0",
@@ -310,6 +375,10 @@ fn of_unknown_length(frames: Vec<Frame<Bytes>>) -> BoxBody<Bytes, Infallible> {
     BoxBody::new(Frames(frames.into_iter()))
 }
 
+fn sum() -> http::HeaderMap {
+    http::HeaderMap::from_iter([(http::HeaderName::from_static("x-sum"), http::HeaderValue::from_static("1"))])
+}
+
 #[tokio::test]
 async fn the_client_drops_the_body_of_a_get_whose_length_is_not_known() {
     for (method, framing) in [("GET", Framing::None), ("HEAD", Framing::None), ("POST", Framing::Chunked)] {
@@ -322,8 +391,7 @@ async fn the_client_drops_the_body_of_a_get_whose_length_is_not_known() {
 #[tokio::test]
 async fn the_client_sends_trailers_only_where_the_head_announces_them() {
     for (announced, trailers) in [("x-sum", "x-sum: 1\r\n"), ("x-other", "")] {
-        let fields = [("x-sum", "1")].into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let frames = vec![Frame::data(Bytes::from_static(b"ab")), Frame::trailers(fields.collect())];
+        let frames = vec![Frame::data(Bytes::from_static(b"ab")), Frame::trailers(sum())];
         let request = Request::post("/").header("trailer", announced).body(of_unknown_length(frames)).unwrap();
         let (_response, mut program) = asking(request).await;
         assert_eq!(program.request().await.trailers, trailers, "{announced}");

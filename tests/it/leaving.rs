@@ -317,11 +317,9 @@ async fn f23_while_its_own_head_is_read() {
 
 #[cfg(target_os = "linux")]
 mod seen_by_the_kernel {
-    use std::{net::SocketAddr, time::Duration};
-
     use super::{GET, Instant, Leaving, OK, SOON, WAYS, goes_on, through};
     use crate::harness::{
-        proxy,
+        Full, proxy,
         sockets::{accepted, dialling},
         until,
     };
@@ -356,17 +354,8 @@ mod seen_by_the_kernel {
 
     #[tokio::test]
     async fn f23_f2_while_a_connection_to_the_program_is_tried() {
-        // A queue of one that is full: the kernel drops every further attempt.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let mut waiting = Vec::new();
-        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            waiting.push(stream);
-            assert!(waiting.len() < 100, "this kernel does not keep to the backlog");
-        }
-
+        let full = Full::new();
+        let address = full.address;
         let proxy = proxy(&format!("[routes]\napp = {{ path = \"/\", to = \"{address}\", connect_timeout = \"1h\" }}"));
         let nobody_dials = || dialling(address.port()) == 0;
         assert!(nobody_dials());

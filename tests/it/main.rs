@@ -4,13 +4,19 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
 
+mod boundaries;
+mod differential;
 mod faults;
 mod forwarding;
 mod harness;
 mod hyper_facts;
+mod interim;
+mod leaving;
+mod matrix;
 mod requests;
 mod responses;
 mod robustness;
 mod routes;
 mod smuggling;
+mod streams;
 mod upgrades;

@@ -412,6 +412,50 @@ async fn s48_pieces_of_a_request_body_reach_the_program_as_they_come() {
 }
 
 #[tokio::test]
+async fn s43_a_program_of_http_1_0_keeps_its_connection_only_if_it_says_so() {
+    let (mut client, program, _proxy) = through("").await;
+    for _ in 0..2 {
+        client.send(GET).await;
+        let mut connection = program.connection().await;
+        connection.answers("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        let response = client.response().await;
+        assert_eq!((response.line(), response.text().as_str()), ("HTTP/1.1 200 OK", "ok"));
+        connection.end().await;
+    }
+    client.send(GET).await;
+    let mut connection = program.connection().await;
+    connection.answers("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok").await;
+    assert_eq!(client.response().await.text(), "ok");
+    client.send(GET).await;
+    program.next_connection(connection).await.answers(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_client_that_wants_its_connection_closed_has_it_closed_and_nothing_behind_it_is_served() {
+    let (mut client, program, proxy) = through("").await;
+    client.send(get("/", &["Connection: x, Close"]) + GET).await;
+    let mut connection = program.connection().await;
+    connection.answers(OK).await;
+    let response = client.response().await;
+    assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("close")));
+    assert_eq!(client.end().await, End::Closed);
+    let mut other = proxy.connect().await;
+    other.send(get("/other", &[])).await;
+    let mut next = program.next_connection(connection).await;
+    assert_eq!(next.answers(OK).await.line(), "GET /other HTTP/1.1");
+    assert_eq!(other.response().await.text(), "ok");
+    program.is_left_alone();
+}
+
+#[tokio::test]
+async fn a_large_head_of_a_response_passes() {
+    let cookies: String = (0..90).map(|number| format!("set-cookie: {number}={}\r\n", "c".repeat(600))).collect();
+    let response = answered(format!("HTTP/1.1 200 OK\r\n{cookies}content-length: 2\r\n\r\nok")).await;
+    assert_eq!((response.all("set-cookie").len(), response.text().as_str()), (90, "ok"));
+}
+
+#[tokio::test]
 async fn a_connection_of_a_program_is_used_again_and_one_of_a_client_too() {
     let (mut client, program, _proxy) = through("").await;
     client.send(GET).await;

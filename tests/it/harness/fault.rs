@@ -5,11 +5,16 @@
 //! did, its next request must work, and no descriptor may be left behind. Other tests of this process open and close
 //! descriptors, too: they are counted where the tests run [`alone`].
 
-use std::{fs, io, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    ops::Range,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{OK, Program, Proxy, Random, Wire, program, proxy, until};
+use super::{Full, Nobody, OK, Program, Proxy, Random, Response, Wire, program, proxy, until};
 
 /// How many seeds run at the same time.
 const TOGETHER: u64 = 20;
@@ -19,6 +24,12 @@ const MOST_PIECES: usize = 200;
 
 /// How far the number of descriptors may be from what it was.
 const DESCRIPTORS: usize = 2;
+
+/// Where nothing listens.
+static NOBODY: LazyLock<Nobody> = LazyLock::new(Nobody::new);
+
+/// Whose queue is full; one for all tests, as it takes a while to fill it.
+static FULL: LazyLock<Full> = LazyLock::new(Full::new);
 
 /// Whether the long form of the tests was asked for.
 pub(crate) fn is_full() -> bool {
@@ -68,7 +79,13 @@ where
     let routes = seeds.clone().zip(&programs).map(|(seed, program)| {
         format!("[routes.s{seed}]\nhost = \"s{seed}.localhost\"\nto = {}\n{keys}\n", program.port())
     });
-    let proxy = Arc::new(proxy(&routes.collect::<String>()));
+    let table = format!(
+        "{}[routes]\nnobody = {}\nfull = {{ host = \"full.localhost\", to = \"{}\", connect_timeout = \"300ms\" }}",
+        routes.collect::<String>(),
+        NOBODY.port,
+        FULL.address
+    );
+    let proxy = Arc::new(proxy(&table));
     let before = descriptors();
     let mut running = JoinSet::new();
     let mut names = Vec::new();
@@ -103,6 +120,14 @@ impl Case {
         [head.as_bytes(), body.as_ref()].concat()
     }
 
+    /// Asks a host that is not the case's own: `nobody.localhost`, where nothing listens, or `full.localhost`, whose queue
+    /// is full.
+    pub(crate) async fn asks_in_vain(&mut self, host: &str) -> Response {
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        self.client.send_cut(request, &mut self.random).await.unwrap();
+        self.client.response().await
+    }
+
     /// Sends a request whose program's answer is the test's business.
     pub(crate) async fn asks(&mut self, line: &str, fields: &str, body: impl AsRef<[u8]>) -> Wire {
         let request = self.request(line, fields, body);
@@ -122,18 +147,21 @@ impl Case {
         kept
     }
 
-    /// The client's next request is answered, on a new connection of the program.
-    pub(crate) async fn goes_on(&mut self) {
-        let mut connection = self.asks("GET /next", "", "").await;
-        assert_eq!(connection.request().await.line(), "GET /next HTTP/1.1");
+    /// The client's next request is answered, on a new connection of the program. Returns what came on connections that
+    /// nobody has looked at, all of which have ended.
+    pub(crate) async fn goes_on(&mut self) -> Vec<String> {
+        let request = self.request("GET /next", "", "");
+        self.client.send_cut(request, &mut self.random).await.unwrap();
+        let (mut connection, before) = self.program.connection_asking("GET /next HTTP/1.1").await;
         connection.send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nnext").await;
         assert_eq!(self.client.response().await.text(), "next");
+        before
     }
 
-    /// Another client's next request is answered.
-    pub(crate) async fn others_go_on(&mut self) {
+    /// As [`Case::goes_on`], for another client.
+    pub(crate) async fn others_go_on(&mut self) -> Vec<String> {
         self.client = self.proxy.connect().await;
-        self.goes_on().await;
+        self.goes_on().await
     }
 }
 

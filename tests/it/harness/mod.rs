@@ -14,10 +14,10 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use fault::{Case, bytes_of, chunked, each_seed, is_full};
+pub(crate) use fault::{ALONE, Case, bytes_of, chunked, each_seed, is_full};
 pub(crate) use message::{Framing, Head, Request, Response, latin1};
 pub(crate) use origin::{Origin, origin};
-pub(crate) use program::{Program, program, program_on};
+pub(crate) use program::{Full, Nobody, Program, program, program_on};
 pub(crate) use proxy::{Proxy, proxy, through};
 pub(crate) use random::Random;
 pub(crate) use wire::{End, Wire};

@@ -1,6 +1,10 @@
 //! A program behind the proxy whose every byte the test sends by hand.
 
-use std::io::ErrorKind;
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use tokio::net::TcpListener;
 
@@ -69,5 +73,47 @@ impl Program {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             other => panic!("the program got a connection: {other:?}"),
         }
+    }
+}
+
+/// A port at which nothing listens, nor can meanwhile.
+#[derive(Debug)]
+pub(crate) struct Nobody {
+    pub(crate) port: u16,
+    _socket: socket2::Socket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = bound();
+        Self { port: socket.local_addr().unwrap().as_socket().unwrap().port(), _socket: socket }
+    }
+}
+
+fn bound() -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+}
+
+/// A listening program that takes no connection, as its queue is full: the kernel drops every further attempt.
+#[derive(Debug)]
+pub(crate) struct Full {
+    pub(crate) address: SocketAddr,
+    _listener: socket2::Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Full {
+    pub(crate) fn new() -> Self {
+        let listener = bound();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            queue.push(stream);
+            assert!(queue.len() < 100, "this kernel does not keep to the backlog");
+        }
+        Self { address, _listener: listener, _queue: queue }
     }
 }

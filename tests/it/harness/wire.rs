@@ -57,8 +57,7 @@ impl Wire {
 
     /// Sends bytes of no meaning until the other side has taken none for a while.
     pub(crate) async fn fill(&mut self) {
-        let bytes = [b'f'; READ];
-        while let Ok(sent) = timeout(Duration::from_millis(300), self.stream.write(&bytes)).await {
+        while let Ok(sent) = timeout(Duration::from_millis(300), self.stream.write(&[b'f'; READ])).await {
             sent.unwrap();
         }
     }
