@@ -177,7 +177,7 @@ fn run(
 ) {
     runtime.block_on(async move {
         let (drain, work) = drain::channel();
-        let (worker, sweep) = (Rc::new(worker), Rc::<Sweep>::default());
+        let (worker, sweep) = (Rc::new(worker), Rc::<Sweep<Client>>::default());
         spawn_local(sweep_connections(Rc::clone(&sweep)));
         spawn_local(sweep_worker(Rc::clone(&worker)));
         let serve = server(worker, Rc::clone(&sweep), work);
@@ -201,7 +201,7 @@ fn run(
     });
 }
 
-async fn sweep_connections(sweep: Rc<Sweep>) {
+async fn sweep_connections(sweep: Rc<Sweep<Client>>) {
     sweep.run().await;
 }
 
@@ -250,20 +250,15 @@ fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, cl
 }
 
 /// How a worker serves a connection: in a task of its own, which the drain waits for.
-fn server(worker: Rc<Worker>, sweep: Rc<Sweep>, work: Watcher) -> Serve {
+fn server(worker: Rc<Worker>, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
     let exchanges = Rc::<Exchanges<_>>::default();
     Rc::new(move |stream, client| {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
-        let (worker, exchanges, place, guard) =
-            (Rc::clone(&worker), Rc::clone(&exchanges), sweep.enter(), work.guard());
-        let client = Rc::new(client);
-        spawn_local(async move {
-            let handler = |connection, came| {
-                Rc::clone(&worker).handle(Rc::clone(&client), Rc::clone(place.deadlines()), connection, came)
-            };
-            conn::serve(stream, &place, &exchanges, handler).await;
-            drop(guard);
-        });
+        let (worker, guard) = (Rc::clone(&worker), work.guard());
+        spawn_local(conn::serve(stream, sweep.enter(client), Rc::clone(&exchanges), move |seat, connection, came| {
+            let _until_the_connection_ends = &guard;
+            Rc::clone(&worker).handle(seat, connection, came)
+        }));
     })
 }

@@ -134,7 +134,7 @@ impl Failure {
         };
         let mut page = self.page(&head, client, snapshot);
         page.reload = pages::is_navigation(&head);
-        if !client.peer.ip().to_canonical().is_loopback() {
+        if !client.peer.is_loopback() {
             page = page.for_strangers();
         }
         Some(pages::page(&page, Tongue::of(&head)))
@@ -200,7 +200,7 @@ fn no_route<'a>(head: &RequestHead<'_>, client: &Client, snapshot: &'a Snapshot)
 fn line(route: &Route, client: &Client) -> RouteLine {
     RouteLine {
         name: route.name.to_string(),
-        url: route.words.url(client.local.port()),
+        url: route.words.url(client.local().port()),
         pattern: route.words.pattern.clone(),
         target: route.words.target.clone(),
     }

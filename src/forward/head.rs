@@ -4,7 +4,12 @@
 //! incoming one, a field at a time, in the order and the case in which the fields came; what we add stands behind them.
 //! A route's edits are applied on the way.
 
-use std::{borrow::Cow, cell::Cell, net::SocketAddr};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{
     config::{FieldEdits, NO_EDITS},
@@ -43,19 +48,22 @@ pub enum Refusal {
 /// A connection of a client, in the form in which it is told to programs.
 #[derive(Debug)]
 pub struct Client {
-    /// Its end.
-    pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
-    forwarded_for: Box<str>,
+    /// Its address.
+    pub peer: IpAddr,
+    /// The address and the port that it asked.
+    asked: (IpAddr, u16),
     _counted: Option<Counted>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        let forwarded_for = peer.ip().to_canonical().to_string().into();
-        Self { peer, local, forwarded_for, _counted: None }
+        Self { peer: peer.ip().to_canonical(), asked: (local.ip(), local.port()), _counted: None }
+    }
+
+    /// Our end.
+    pub fn local(&self) -> SocketAddr {
+        self.asked.into()
     }
 
     /// Counts it among the connections until it is gone, whatever it becomes.
@@ -84,7 +92,7 @@ impl Fields for Request {
 /// What a request of HTTP/1.0 that names no host is for: the address that was asked, as text.
 pub fn host_of_none(request: &Request, client: &Client) -> Option<String> {
     let is_nameless = request.version() == Version::Http10 && !request.has(Known::Host);
-    is_nameless.then(|| client.local.to_string())
+    is_nameless.then(|| client.local().to_string())
 }
 
 /// Refuses what must not be routed; otherwise the host that the request is for. `asked` stands for the host of a
@@ -278,7 +286,7 @@ impl Outgoing<'_> {
             fields.field(b"host", host);
         }
         let mut digits = [0; 20];
-        let mut has_length = false;
+        let (mut has_length, mut counted) = (false, false);
         for Field { known, name, value } in request.fields() {
             match known {
                 None if is_ours(name) || named.holds(name) => {}
@@ -294,6 +302,7 @@ impl Outgoing<'_> {
                 // HTTP/1.0 cannot be told to continue (RFC 9110 §10.1.1).
                 Some(Known::Expect) if request.version() == Version::Http10 => {}
                 Some(Known::MaxForwards) => match self.hops {
+                    Hops::Left(_) if std::mem::replace(&mut counted, true) => {}
                     Hops::Left(left) => fields.field(name, decimal(left, &mut digits)),
                     Hops::Unlimited | Hops::None => fields.field(name, value),
                 },
@@ -302,10 +311,10 @@ impl Outgoing<'_> {
             }
         }
         self.write_connection(fields);
-        fields.field(b"x-forwarded-for", self.client.forwarded_for.as_bytes());
+        fields.field(b"x-forwarded-for", address(self.client.peer, &mut [0; MAX_ADDRESS]));
         fields.field(b"x-forwarded-host", self.checked.field);
         fields.field(b"x-forwarded-proto", b"http");
-        fields.field(b"x-forwarded-port", decimal(self.client.local.port().into(), &mut digits));
+        fields.field(b"x-forwarded-port", decimal(self.client.asked.1.into(), &mut digits));
         fields.field(b"via", self.via.as_bytes());
     }
 
@@ -322,6 +331,18 @@ impl Outgoing<'_> {
             write::field(fields.out, b"te", b"trailers");
         }
     }
+}
+
+/// The longest address, in characters: IPv6 with an IPv4 tail.
+const MAX_ADDRESS: usize = 45;
+
+/// `address` as text, without an allocation.
+fn address(address: IpAddr, text: &mut [u8; MAX_ADDRESS]) -> &[u8] {
+    let mut rest = text.as_mut_slice();
+    // There is room for every address.
+    let _ = write!(rest, "{address}");
+    let left = rest.len();
+    &text[..MAX_ADDRESS - left]
 }
 
 /// `number` in digits, without an allocation.

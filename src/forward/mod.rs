@@ -36,7 +36,7 @@ use crate::{
         leg::Transport,
         server::{Came, Connection, Serving},
     },
-    listen::deadlines::Deadlines,
+    listen::deadlines::{Deadlines, Seat},
     live::{Action, Reader, Snapshot},
     observe::{Ending, Exchange, Kind, Log, Record},
     respond::Answer,
@@ -83,21 +83,21 @@ impl Worker {
     /// Answers what came on a client's connection, whatever happens, and gives the connection back.
     pub async fn handle<C: Transport>(
         self: Rc<Self>,
-        client: Rc<Client>,
-        deadlines: Rc<Deadlines>,
+        seat: Rc<Seat<Client>>,
         mut connection: Connection<C>,
         came: Came,
     ) -> Connection<C> {
+        let Seat { deadlines, client } = &*seat;
         let request = match came {
             Came::Request(request) => request,
             Came::Nonsense(error) => {
-                Box::pin(self.refuse_nonsense(&client, &deadlines, &mut connection, error)).await;
+                Box::pin(self.refuse_nonsense(client, deadlines, &mut connection, error)).await;
                 return connection;
             }
             Came::End => return connection,
         };
         let exchange = self.log.begin(|| record(&request)).map(Box::new);
-        let mut asked = Asked { request: &request, client: &client, deadlines: &deadlines, exchange };
+        let mut asked = Asked { request: &request, client, deadlines, exchange };
         let mut serving = connection.serve(Some(&request));
         if deadlines.is_draining() {
             serving.close();

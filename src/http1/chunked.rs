@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use super::{
     body::{BodyError, Out},
@@ -184,8 +184,12 @@ impl Chunked {
     fn take_trailers(&mut self, input: &[u8]) -> Result<usize, BodyError> {
         let end = memchr(b'\n', input).map_or(input.len(), |at| at + 1);
         self.trailers.extend_from_slice(&input[..end]);
-        let line_is_bare = self.trailers.ends_with(b"\n") && !self.trailers.ends_with(b"\r\n");
-        if line_is_bare || self.trailers.len() > MAX_TRAILERS {
+        let line_from =
+            memrchr(b'\n', self.trailers.split_last().map_or(&[], |(_, before)| before)).map_or(0, |at| at + 1);
+        let line = &self.trailers[line_from..];
+        // A line ends with CRLF, and has no CR before.
+        let is_well = !line.ends_with(b"\n") || memchr(b'\r', line) == line.len().checked_sub(2);
+        if !is_well || self.trailers.len() > MAX_TRAILERS {
             return Err(BodyError::Trailers);
         }
         Ok(end)

@@ -216,14 +216,15 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
         cx: &mut Context<'_>,
         mut head: impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
     ) -> Poll<Result<u16, Failed<E>>> {
-        match self.poll_upload(cx) {
-            Ok(()) => {}
-            Err(Broken::Reading(_) | Broken::Writing(_) | Broken::Body(BodyError::Incomplete)) => {
-                return Poll::Ready(Err(Failed::ClientLeft));
-            }
-            Err(Broken::Body(error)) => return Poll::Ready(Err(Failed::Upload(error))),
-        }
         loop {
+            // Anew after each read: a 100 lets the body go, which may lie here already.
+            match self.poll_upload(cx) {
+                Ok(()) => {}
+                Err(Broken::Reading(_) | Broken::Writing(_) | Broken::Body(BodyError::Incomplete)) => {
+                    return Poll::Ready(Err(Failed::ClientLeft));
+                }
+                Err(Broken::Body(error)) => return Poll::Ready(Err(Failed::Upload(error))),
+            }
             let Self { client, program, .. } = self;
             // No more is read for a client that does not even take what came before the answer.
             if ready!(client.down.unwritten.poll_flush(cx, client.leg)).is_err() {

@@ -167,8 +167,8 @@ pub struct Field<'h> {
 /// The members of the lists in all fields that are `wanted` (RFC 9110 §5.6.1). What is not text is no member.
 fn members<'h>(fields: impl Iterator<Item = Field<'h>>, wanted: Known) -> impl Iterator<Item = &'h str> {
     let values = fields.filter(move |field| field.known == Some(wanted));
-    let texts = values.filter_map(|field| str::from_utf8(field.value).ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|member| !member.is_empty())
+    let members = values.flat_map(|field| field.value.split(|byte| *byte == b','));
+    members.filter_map(|member| str::from_utf8(member).ok()).map(str::trim).filter(|member| !member.is_empty())
 }
 
 /// A part of a request's bytes.
@@ -529,6 +529,9 @@ impl<'b> Response<'b> {
             return Err(error.into());
         }
         let (reason, version) = (parsed.reason.unwrap_or_default(), version(parsed.version));
+        if framing.chunked && version == Version::Http10 {
+            return Err(HeadError::Coding.into());
+        }
         let response = Response { status, reason, version, framing, seen, lines: parsed.headers };
         look(&response).map(|looked| Read::Whole(looked, length))
     }

@@ -4,13 +4,14 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place};
+use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place, Seat};
 use crate::http1::{
     leg::{Leg, Transport},
     server::{Came, Connection, GoesOn},
@@ -82,29 +83,37 @@ impl<F> Drop for Carried<'_, F> {
 /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
 ///
 /// The handler answers what came, and gives the connection back when it is done with it.
-pub async fn serve<S, H, F>(stream: S, place: &Place, exchanges: &Exchanges<F>, handler: H)
+pub fn serve<S, T, H, F>(
+    stream: S,
+    place: Place<T>,
+    exchanges: Rc<Exchanges<F>>,
+    handler: H,
+) -> impl Future<Output = ()>
 where
     S: Transport,
-    H: Fn(Connection<S>, Came) -> F,
+    H: Fn(Rc<Seat<T>>, Connection<S>, Came) -> F,
     F: Future<Output = Connection<S>>,
 {
-    let deadlines = place.deadlines();
     let mut connection = Connection::new(stream);
-    poll_fn(|cx| Poll::Ready(place.wake_me(cx))).await;
-    loop {
-        let came = next(&mut connection, deadlines).await;
-        if matches!(came, Came::End) {
-            break;
+    // A block and no `async fn`, which would hold its arguments twice.
+    async move {
+        let deadlines = &place.seat().deadlines;
+        poll_fn(|cx| Poll::Ready(place.wake_me(cx))).await;
+        loop {
+            let came = next(&mut connection, deadlines).await;
+            if matches!(came, Came::End) {
+                break;
+            }
+            deadlines.disarm_all();
+            connection = exchanges.carry(handler(Rc::clone(place.seat()), connection, came)).await;
+            deadlines.disarm_all();
+            deadlines.arm(Limit::Head, KEEP_ALIVE);
         }
-        deadlines.disarm_all();
-        connection = exchanges.carry(handler(connection, came)).await;
-        deadlines.disarm_all();
-        deadlines.arm(Limit::Head, KEEP_ALIVE);
-    }
-    match connection.goes_on() {
-        GoesOn::Yes | GoesOn::No | GoesOn::Broken => {}
-        GoesOn::Reset => connection.into_leg().reset(),
-        GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
+        match connection.goes_on() {
+            GoesOn::Yes | GoesOn::No | GoesOn::Broken => {}
+            GoesOn::Reset => connection.into_leg().reset(),
+            GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
+        }
     }
 }
 
@@ -156,5 +165,26 @@ pub async fn refuse(mut stream: TcpStream) {
         503 overloaded: too many connections to portolan";
     if stream.write_all(OVERLOADED).await.is_ok() {
         linger(Leg::new(stream)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::listen::deadlines::Sweep;
+
+    /// What a connection's task may hold, in bytes: ten thousand of them wait in a few megabytes.
+    const BUDGET: usize = 1;
+
+    #[tokio::test]
+    async fn a_connection_that_waits_stays_in_its_budget() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a listener");
+        let stream = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a stream");
+        let sweep = Rc::new(Sweep::default());
+        let serving = serve(stream, sweep.enter(()), Rc::default(), async |_, connection, _: Came| connection);
+        let size = size_of_val(&serving);
+        assert!(size <= BUDGET, "{size} bytes");
     }
 }

@@ -125,45 +125,72 @@ impl Deadlines {
     }
 }
 
-/// All connections of a worker.
-#[derive(Debug, Default)]
-pub struct Sweep {
+/// All connections of a worker, with what `T` says of each.
+#[derive(Debug)]
+pub struct Sweep<T> {
     clock: Rc<Clock>,
-    entries: RefCell<Vec<Option<Entry>>>,
+    entries: RefCell<Vec<Option<Entry<T>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
     first: Notify,
 }
 
 #[derive(Debug)]
-struct Entry {
-    deadlines: Rc<Deadlines>,
+struct Entry<T> {
+    seat: Rc<Seat<T>>,
     waker: Option<Waker>,
+}
+
+/// What is kept of a connection for as long as it lasts, in one piece of memory.
+#[derive(Debug)]
+pub struct Seat<T> {
+    /// Its limits.
+    pub deadlines: Deadlines,
+    /// Whose it is.
+    pub client: T,
 }
 
 /// A connection's place in the [`Sweep`]; dropping it gives the place up.
 #[derive(Debug)]
-pub struct Place {
-    sweep: Rc<Sweep>,
+pub struct Place<T> {
+    sweep: Rc<Sweep<T>>,
     at: usize,
-    deadlines: Rc<Deadlines>,
+    seat: Rc<Seat<T>>,
 }
 
-impl Sweep {
+impl<T> Default for Sweep<T> {
+    fn default() -> Self {
+        Self {
+            clock: Rc::default(),
+            entries: RefCell::default(),
+            free: RefCell::default(),
+            count: Cell::new(0),
+            first: Notify::new(),
+        }
+    }
+}
+
+impl<T> Sweep<T> {
     /// A place for a new connection, which is waiting for its first head.
-    pub fn enter(self: &Rc<Self>) -> Place {
-        let deadlines = Rc::new(Deadlines { clock: Rc::clone(&self.clock), due: Default::default() });
+    pub fn enter(self: &Rc<Self>, client: T) -> Place<T> {
+        let deadlines = Deadlines { clock: Rc::clone(&self.clock), due: Default::default() };
         deadlines.arm(Limit::Head, KEEP_ALIVE);
-        let entry = Entry { deadlines: Rc::clone(&deadlines), waker: None };
+        let seat = Rc::new(Seat { deadlines, client });
+        let entry = Entry { seat: Rc::clone(&seat), waker: None };
         let mut entries = self.entries.borrow_mut();
         let at = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            if entries.len() == entries.capacity() {
+                // By an eighth and not by as much again: ten thousand connections are to be had in little memory.
+                let more = (entries.len() / 8).max(64);
+                entries.reserve_exact(more);
+            }
             entries.push(None);
             entries.len() - 1
         });
         entries[at] = Some(entry);
         self.count.set(self.count.get() + 1);
         self.first.notify_one();
-        Place { sweep: Rc::clone(self), at, deadlines }
+        Place { sweep: Rc::clone(self), at, seat }
     }
 
     /// Sweeps until the future is dropped; sleeps for as long as there is no connection.
@@ -189,7 +216,7 @@ impl Sweep {
 
     fn wake(&self, which: impl Fn(&Deadlines) -> bool) {
         for entry in self.entries.borrow().iter().flatten() {
-            if which(&entry.deadlines)
+            if which(&entry.seat.deadlines)
                 && let Some(waker) = &entry.waker
             {
                 waker.wake_by_ref();
@@ -198,10 +225,10 @@ impl Sweep {
     }
 }
 
-impl Place {
-    /// The limits of this connection.
-    pub fn deadlines(&self) -> &Rc<Deadlines> {
-        &self.deadlines
+impl<T> Place<T> {
+    /// The connection that has this place.
+    pub fn seat(&self) -> &Rc<Seat<T>> {
+        &self.seat
     }
 
     /// The sweep will wake the task of `cx`.
@@ -214,7 +241,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl<T> Drop for Place<T> {
     fn drop(&mut self) {
         self.sweep.entries.borrow_mut()[self.at] = None;
         self.sweep.free.borrow_mut().push(self.at);
@@ -226,41 +253,41 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn swept(sweep: &Sweep, times: u32) {
+    fn swept(sweep: &Sweep<()>, times: u32) {
         sweep.clock.now.set(sweep.clock.now.get() + times);
     }
 
     #[test]
     fn a_limit_passes_no_earlier_than_its_time_and_at_most_two_ticks_later() {
         let sweep = Rc::new(Sweep::default());
-        let place = sweep.enter();
-        place.deadlines().arm(Limit::Answer, TICK * 4);
+        let place = sweep.enter(());
+        place.seat().deadlines.arm(Limit::Answer, TICK * 4);
         swept(&sweep, 4);
-        assert!(!place.deadlines().is_over(Limit::Answer));
+        assert!(!place.seat().deadlines.is_over(Limit::Answer));
         swept(&sweep, 1);
-        assert!(place.deadlines().is_over(Limit::Answer));
-        assert!(!place.deadlines().is_over(Limit::Head));
+        assert!(place.seat().deadlines.is_over(Limit::Answer));
+        assert!(!place.seat().deadlines.is_over(Limit::Head));
     }
 
     #[test]
     fn a_wait_that_goes_on_is_counted_from_its_beginning() {
         let sweep = Rc::new(Sweep::default());
-        let place = sweep.enter();
+        let place = sweep.enter(());
         for _ in 0..5 {
-            assert!(!place.deadlines().is_over(Limit::Body));
-            place.deadlines().keep_armed_while(true, Limit::Body, TICK * 4);
+            assert!(!place.seat().deadlines.is_over(Limit::Body));
+            place.seat().deadlines.keep_armed_while(true, Limit::Body, TICK * 4);
             swept(&sweep, 1);
         }
-        assert!(place.deadlines().is_over(Limit::Body));
-        place.deadlines().keep_armed_while(false, Limit::Body, TICK * 4);
-        assert!(!place.deadlines().is_over(Limit::Body));
+        assert!(place.seat().deadlines.is_over(Limit::Body));
+        place.seat().deadlines.keep_armed_while(false, Limit::Body, TICK * 4);
+        assert!(!place.seat().deadlines.is_over(Limit::Body));
     }
 
     #[test]
     fn a_place_is_used_again() {
         let sweep = Rc::new(Sweep::default());
-        drop(sweep.enter());
-        let _second = sweep.enter();
+        drop(sweep.enter(()));
+        let _second = sweep.enter(());
         assert_eq!(sweep.entries.borrow().len(), 1);
     }
 }
