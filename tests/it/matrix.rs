@@ -520,6 +520,23 @@ async fn f18_s50_an_upgrade_that_is_agreed_to() {
 }
 
 #[tokio::test]
+async fn f23_a_client_that_leaves_in_mid_head_or_between_two_requests() {
+    each_seed("", |mut case| async move {
+        if case.random.once_in(2) {
+            case.goes_on().await;
+        }
+        let head = case.request("GET /", "x: y\r\n", "");
+        let cut = case.random.below(head.len());
+        case.client.send_cut(&head[..cut], &mut case.random).await.unwrap();
+        case.client_leaves().await;
+        // Nothing but its descriptor could tell that it is still waited for: they are counted.
+        case.program.is_left_alone();
+        case.goes_on().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn f23_a_client_that_leaves_in_mid_upload() {
     each_seed("", |mut case| async move {
         let body = bytes_of(case.random.between(1, 200_000));

@@ -163,6 +163,12 @@ impl Case {
         self.client = self.proxy.connect().await;
         self.goes_on().await
     }
+
+    /// The client ends its connection, and another one comes.
+    pub(crate) async fn client_leaves(&mut self) {
+        let client = std::mem::replace(&mut self.client, self.proxy.connect().await);
+        client.leave(&mut self.random).await;
+    }
 }
 
 impl Wire {
