@@ -31,7 +31,7 @@ use crate::{
     forward::{Client, Worker},
     listen::{
         self, BindError, Counted,
-        conn::{self, Exchanges},
+        conn::{self, Server},
         deadlines::Sweep,
     },
     live::{Change, Live, Snapshot},
@@ -251,14 +251,12 @@ fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, cl
 
 /// How a worker serves a connection: in a task of its own, which the drain waits for.
 fn server(worker: Rc<Worker>, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
-    let exchanges = Rc::<Exchanges<_>>::default();
+    let handler = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
+    let server = Rc::new(Server::new(handler));
     Rc::new(move |stream, client| {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
-        let (worker, guard) = (Rc::clone(&worker), work.guard());
-        spawn_local(conn::serve(stream, sweep.enter(client), Rc::clone(&exchanges), move |seat, connection, came| {
-            let _until_the_connection_ends = &guard;
-            Rc::clone(&worker).handle(seat, connection, came)
-        }));
+        let place = sweep.enter(client.guarded(work.guard()));
+        spawn_local(Rc::clone(&server).serve(stream, place));
     })
 }

@@ -65,7 +65,7 @@ impl Reason {
         match self {
             Self::Dial(ConnectError::Timeout(_)) => Cause::ConnectTimeout,
             Self::Dial(ConnectError::Refused(_)) => Cause::ConnectRefused,
-            Self::Closed => Cause::UpstreamClosed,
+            Self::Dial(ConnectError::Closed) | Self::Closed => Cause::UpstreamClosed,
             Self::Timeout(_) => Cause::UpstreamTimeout,
             Self::Upload | Self::ClientLeft => Cause::BadRequest,
             Self::Invalid(_) | Self::BadAnswer(_) => Cause::BadUpstreamReply,

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     config::{FieldEdits, NO_EDITS},
+    drain::Guard,
     head::{Fields, Host, HostError},
     http1::{
         body::Framing,
@@ -53,12 +54,13 @@ pub struct Client {
     /// The address and the port that it asked.
     asked: (IpAddr, u16),
     _counted: Option<Counted>,
+    _guard: Option<Guard>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { peer: peer.ip().to_canonical(), asked: (local.ip(), local.port()), _counted: None }
+        Self { peer: peer.ip().to_canonical(), asked: (local.ip(), local.port()), _counted: None, _guard: None }
     }
 
     /// Our end.
@@ -70,6 +72,12 @@ impl Client {
     #[must_use]
     pub fn counted(self, counted: Counted) -> Self {
         Self { _counted: Some(counted), ..self }
+    }
+
+    /// Lets the drain wait for it.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { _guard: Some(guard), ..self }
     }
 }
 

@@ -58,10 +58,7 @@ impl<'d> Pace<'d> {
         deadlines.keep_armed_while(waits.for_upload, Limit::Body, BODY);
         deadlines.keep_armed_while(waits.for_reader, Limit::Write, WRITE);
         deadlines.keep_armed_while(waits.for_continue, Limit::Continue, CONTINUE);
-        if deadlines.is_over(Limit::Look) {
-            deadlines.disarm(Limit::Look);
-        }
-        deadlines.keep_armed_while(waits.blind, Limit::Look, LOOK);
+        look_again(deadlines, waits.blind);
         if deadlines.is_over(Limit::Answer) {
             Late::Answer
         } else if deadlines.is_over(Limit::Continue) {
@@ -84,4 +81,12 @@ impl<'d> Pace<'d> {
         self.deadlines.disarm(Limit::Answer);
         self.deadlines.disarm(Limit::Continue);
     }
+}
+
+/// Looks after the client again in a while, where its leaving would wake nobody.
+pub(super) fn look_again(deadlines: &Deadlines, blind: bool) {
+    if deadlines.is_over(Limit::Look) {
+        deadlines.disarm(Limit::Look);
+    }
+    deadlines.keep_armed_while(blind, Limit::Look, LOOK);
 }

@@ -4,13 +4,13 @@
 //! it is idempotent and the connection was an old one that its program was just closing. Never after a byte of an
 //! answer, and never when a fresh connection fails: then the program has a say in it.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use super::{
     Asked, Worker,
     failure::{Failure, Reason},
     head::{Answering, Outgoing},
-    pace::{Late, Pace},
+    pace::{self, Late, Pace},
 };
 use crate::{
     config::NO_EDITS,
@@ -19,10 +19,10 @@ use crate::{
         body::Framing,
         client::{Cut, Exchange, Failed},
         head::{Known, Response},
-        leg::Transport,
+        leg::{Transport, Watch},
         server::Serving,
     },
-    listen::deadlines::{BODY, Limit},
+    listen::deadlines::{BODY, Deadlines, Limit},
     live::{Forward, Route},
     observe::Ending,
     upstream::{
@@ -91,14 +91,16 @@ impl Worker {
             },
             limit: forward.timeout,
         };
-        let can_repeat = is_idempotent(outgoing.request.method()) && serving.is_read();
+        let is_idempotent = is_idempotent(outgoing.request.method());
+        let has_no_body_left = serving.is_read();
         let mut kept = self.pools.kept(way.endpoint.id());
         loop {
             let lease = match kept.take() {
                 Some(lease) => lease,
                 None => {
                     let dial = async |endpoint: &Endpoint| self.pools.dial(endpoint, forward.connect_timeout).await;
-                    Box::pin(way.dial(asked, dial)).await?
+                    let deadlines = asked.deadlines;
+                    Box::pin(while_there(deadlines, serving, way.dial(asked, dial))).await?
                 }
             };
             asked.record(|record| record.target = way.endpoint.address().to_string());
@@ -110,7 +112,10 @@ impl Worker {
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
                 Again::Unsent => reused || way.tries_left > 0,
-                Again::IfIdempotent => way.tries_left > 0 && can_repeat,
+                Again::IfIdempotent => {
+                    let has_whole_body = has_no_body_left || serving.waits_for_continue();
+                    way.tries_left > 0 && is_idempotent && has_whole_body
+                }
                 Again::Never => false,
             };
             if !may_repeat {
@@ -170,6 +175,28 @@ impl<'r> Way<'r> {
             reason,
         }
     }
+}
+
+/// Waits for a connection for as long as there is a client to want it.
+async fn while_there<C: Transport, T>(
+    deadlines: &Deadlines,
+    serving: &mut Serving<'_, C>,
+    dialled: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut dialled = pin!(dialled);
+    let result = poll_fn(|cx| {
+        let step = dialled.as_mut().poll(cx);
+        if step.is_pending() {
+            match serving.watch(cx) {
+                Watch::Gone => return Poll::Ready(Err(Failure::ClientLeft)),
+                watch => pace::look_again(deadlines, watch == Watch::Blind),
+            }
+        }
+        step
+    })
+    .await;
+    deadlines.disarm(Limit::Look);
+    result
 }
 
 /// Whether the body is kept, so that the request could be sent twice.

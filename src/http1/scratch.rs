@@ -45,12 +45,15 @@ const READY: usize = 64;
 const LARGEST: usize = 32 * 1024;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Box<Buffer>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that could not be used at once. Where there are none it holds no memory.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct Kept(Option<Box<Buffer>>);
+
+#[derive(Debug, Default)]
+struct Buffer {
     bytes: Vec<u8>,
     /// How many of them were taken.
     taken: usize,
@@ -59,43 +62,40 @@ pub(super) struct Kept {
 impl Kept {
     /// Keeps these, too, behind the others.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+        if !bytes.is_empty() {
+            let spare = || SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+            self.0.get_or_insert_with(spare).bytes.extend_from_slice(bytes);
         }
-        if self.bytes.capacity() == 0 {
-            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        }
-        self.bytes.extend_from_slice(bytes);
     }
 
     /// So many more were used.
     pub(super) fn take(&mut self, count: usize) {
-        self.taken += count;
-        if self.taken >= self.bytes.len() {
+        let Some(buffer) = &mut self.0 else { return };
+        buffer.taken += count;
+        if buffer.taken >= buffer.bytes.len() {
             self.clear();
         }
     }
 
     /// All were used, or nobody wants them.
     pub(super) fn clear(&mut self) {
-        self.taken = 0;
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if (1..=LARGEST).contains(&bytes.capacity()) {
-            bytes.clear();
-            // While the thread ends there is nothing to keep it for.
-            let _ = SPARE.try_with(|spare| {
-                let mut spare = spare.borrow_mut();
-                if spare.len() < READY {
-                    spare.push(bytes);
-                }
-            });
-        }
+        let Some(mut buffer) = self.0.take().filter(|buffer| buffer.bytes.capacity() <= LARGEST) else { return };
+        buffer.bytes.clear();
+        buffer.taken = 0;
+        // While the thread ends there is nothing to keep it for.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < READY {
+                spare.push(buffer);
+            }
+        });
     }
 
     /// The bytes, out of this.
     pub(super) fn into_bytes(mut self) -> Bytes {
-        let mut bytes = Bytes::from(std::mem::take(&mut self.bytes));
-        bytes::Buf::advance(&mut bytes, self.taken);
+        let Buffer { bytes, taken } = self.0.take().map_or_else(Buffer::default, |buffer| *buffer);
+        let mut bytes = Bytes::from(bytes);
+        bytes::Buf::advance(&mut bytes, taken);
         bytes
     }
 }
@@ -110,6 +110,6 @@ impl Deref for Kept {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.taken..]
+        self.0.as_ref().map_or(&[], |buffer| &buffer.bytes[buffer.taken..])
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     body::{Encoding, Framing, Out},
     head::{HeadError, Read, Request, Version},
-    leg::{Input, Leg, Transport},
+    leg::{Input, Leg, Transport, Watch},
     transfer::{Broken, Trailers, Transfer},
     write,
 };
@@ -218,6 +218,11 @@ impl<S: Transport> Serving<'_, S> {
     /// Whether the answer has no body, whatever its head says.
     pub fn is_answer_to_head(&self) -> bool {
         self.to_head
+    }
+
+    /// Whether the client is still there.
+    pub fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
+        self.leg.watch(cx)
     }
 
     /// Whether the connection can go on behind the answer that is about to be written.

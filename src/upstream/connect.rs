@@ -40,12 +40,16 @@ pub enum ConnectError {
     /// Somebody answered no, or nothing is there.
     #[error("{}", reason(.0))]
     Refused(#[source] io::Error),
+    /// Somebody answered, and hung up at once.
+    #[error("the connection ended before an answer")]
+    Closed,
 }
 
 /// Connects within `limit`; the limit covers all addresses together.
 pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, ConnectError> {
     match timeout(limit, try_connect(endpoint)).await {
         Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(ConnectError::Closed),
         Ok(Err(error)) => Err(ConnectError::Refused(error)),
         Err(_elapsed) => Err(ConnectError::Timeout(limit)),
     }
