@@ -188,7 +188,11 @@ impl Chunked {
             memrchr(b'\n', self.trailers.split_last().map_or(&[], |(_, before)| before)).map_or(0, |at| at + 1);
         let line = &self.trailers[line_from..];
         // A line ends with CRLF, and has no CR before.
-        let is_well = !line.ends_with(b"\n") || memchr(b'\r', line) == line.len().checked_sub(2);
+        let is_well = match line {
+            [before @ .., b'\r', b'\n'] => memchr(b'\r', before).is_none(),
+            [.., b'\n'] => false,
+            _ => true,
+        };
         if !is_well || self.trailers.len() > MAX_TRAILERS {
             return Err(BodyError::Trailers);
         }

@@ -446,5 +446,6 @@ fn write_head<C: Transport, E>(
         write::connection(out, client.version, client.will_go_on());
     }
     write::end(out);
+    client.answered = true;
     Ok(Some((response.status, framing, encoding)))
 }

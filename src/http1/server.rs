@@ -105,6 +105,7 @@ impl<S: Transport> Connection<S> {
                 version: Version::Http11,
                 to_head: false,
                 takes_trailers: false,
+                answered: false,
                 willing: false,
                 unread: true,
                 waits_for_continue: false,
@@ -126,6 +127,7 @@ impl<S: Transport> Connection<S> {
             version: request.version(),
             to_head: request.method() == "HEAD",
             takes_trailers: request.takes_trailers(),
+            answered: false,
             willing: request.keeps_alive(),
             unread: false,
             waits_for_continue: request.expects_continue(),
@@ -177,6 +179,8 @@ pub struct Serving<'c, S> {
     pub(super) version: Version,
     pub(super) to_head: bool,
     pub(super) takes_trailers: bool,
+    /// Whether the head of an answer was written.
+    pub(super) answered: bool,
     /// Whether both of us want another request on this connection.
     willing: bool,
     /// Whether what came could not be read as a request, and so nothing behind it.
@@ -249,6 +253,7 @@ impl<S: Transport> Serving<'_, S> {
         };
         write::connection(out, self.version, self.will_go_on());
         write::end(out);
+        self.answered = true;
         encoding
     }
 
@@ -309,7 +314,7 @@ impl<S: Transport> Serving<'_, S> {
 
     /// Ends the exchange. The connection takes a next request only if this one was read, and answered, to its end.
     pub fn finish(self) {
-        *self.goes_on = if !self.down.is_done() {
+        *self.goes_on = if !self.answered || !self.down.is_done() {
             if self.down.ends_with_connection() { GoesOn::Reset } else { GoesOn::Broken }
         } else if self.unread || !self.is_read() {
             GoesOn::AfterReading
