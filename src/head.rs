@@ -1,6 +1,6 @@
 //! A request as the rooms see it: method, target, host and field look-ups, all plain values.
 //!
-//! Whatever engine read the request (hyper today, `http1` next, HTTP/2 later), table, filters, pages and
+//! Whatever engine read the request (`http1` today, HTTP/2 later), table, filters, pages and
 //! observation see this and no type of the engine. The bytes are the ones that will be forwarded: nothing
 //! here is decoded or normalised, but for the host, whose case, port and trailing dot never matter.
 

@@ -2,12 +2,12 @@
 //!
 //! # Life of a request
 //!
-//! [`listen::accept`] takes the socket → [`listen::conn::serve`] reads HTTP/1 from it, under the time limits of
-//! [`listen::deadlines`] → [`forward::Worker::handle`] answers, whatever happens: it checks the [`head`], loads the
+//! [`listen::accept`] takes the socket → [`listen::conn`] has [`http1::server`] read a request from it, under the time
+//! limits of [`listen::deadlines`] → [`forward::Worker::handle`] answers, whatever happens: it checks the [`head`], loads the
 //! [`live`] snapshot, asks `table.find(head)` for the route, and the route's [`filter`]s for a verdict → either
 //! [`respond`] answers here, or `upstream.pick` names an endpoint, [`upstream::pool`] has a connection to it, and
-//! [`forward::head`] writes the outgoing head → the answer passes the response filters → its body ends, and with it the
-//! [`observe::Exchange`].
+//! [`forward::head`] writes the outgoing head → [`http1::client::Exchange`] carries both bodies, and the answer passes the
+//! response filters → it ends, and with it the [`observe::Exchange`].
 //!
 //! An upgraded connection leaves this path after its 101 and becomes a [`tunnel`].
 //!
@@ -29,7 +29,7 @@
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
 //! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`] |
 //!
 //! # Words

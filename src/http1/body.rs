@@ -221,3 +221,130 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What goes out of `pieces`, framed so; how much of it was no copy; and the verdict.
+    fn decoded(framing: Framing, encoding: Encoding, pieces: &[&[u8]]) -> (Vec<u8>, usize, Result<bool, BodyError>) {
+        let mut decoder = Decoder::new(framing);
+        let (mut out, mut in_place) = (Vec::new(), 0);
+        for piece in pieces {
+            let mut built = Vec::new();
+            let mut next = Out::new(piece, &mut built);
+            let read = decoder.decode(&mut next, encoding, |name| name == b"x-sum");
+            let (built, run) = next.parts();
+            in_place += run.len();
+            out.extend_from_slice(built);
+            out.extend_from_slice(run);
+            if let Err(error) = read {
+                return (out, in_place, Err(error));
+            }
+        }
+        (out, in_place, Ok(decoder.is_done()))
+    }
+
+    const CHUNKS: &[u8] = b"5\r\nhello\r\nA\r\n, and more\r\n0\r\n\r\n";
+
+    #[test]
+    fn canonical_chunks_stay_where_they_lie() {
+        let (out, in_place, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[CHUNKS]);
+        assert_eq!((out.as_slice(), in_place, verdict), (CHUNKS, CHUNKS.len(), Ok(true)));
+    }
+
+    #[test]
+    fn chunks_cut_anywhere_are_the_same_chunks() {
+        for first in 0..CHUNKS.len() {
+            for second in first..CHUNKS.len() {
+                let pieces = [&CHUNKS[..first], &CHUNKS[first..second], &CHUNKS[second..]];
+                let (out, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &pieces);
+                assert_eq!(verdict, Ok(true), "cut at {first} and {second}");
+                assert!(out.eq_ignore_ascii_case(CHUNKS), "{:?}", String::from_utf8_lossy(&out));
+                let (content, _, verdict) = decoded(Framing::Chunked, Encoding::Bare, &pieces);
+                assert_eq!((content.as_slice(), verdict), (&b"hello, and more"[..], Ok(true)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_written_anew() {
+        let chunks = b"0003;name=value\r\nabc\r\n2 \r\nde\r\n000;x\r\n\r\n";
+        let (out, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[chunks]);
+        assert_eq!((out.as_slice(), verdict), (&b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"[..], Ok(true)));
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_never_has_its_last_chunk() {
+        for end in 0..CHUNKS.len() {
+            let (out, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[&CHUNKS[..end]]);
+            assert_eq!(verdict, Ok(false), "{end}");
+            assert!(!out.ends_with(b"0\r\n") && !out.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&out));
+        }
+    }
+
+    #[test]
+    fn trailers_are_looked_at_one_by_one() {
+        let chunks = b"1\r\na\r\n0\r\nX-Other: 1\r\nx-sum: 2\r\n\r\n";
+        let (out, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[chunks]);
+        assert_eq!((out.as_slice(), verdict), (&b"1\r\na\r\n0\r\nx-sum: 2\r\n\r\n"[..], Ok(true)));
+        for bad in ["x-sum\r\n", "x-sum : 1\r\n", "x-sum: 1\n", "x-sum: \r1\r\n", "\n", " x: 1\r\n", "x: \0\r\n"] {
+            let chunks = format!("1\r\na\r\n0\r\n{bad}\r\n");
+            let (_, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[chunks.as_bytes()]);
+            assert_eq!(verdict, Err(BodyError::Trailers), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_not_well_formed_are_refused() {
+        let large_extension = format!("1;{}\r\n", "x".repeat(20_000));
+        for (chunks, error) in [
+            ("\r\n", BodyError::Chunk),
+            ("g\r\n", BodyError::Chunk),
+            ("-1\r\n", BodyError::Chunk),
+            ("0x1\r\n", BodyError::Chunk),
+            (" 1\r\n", BodyError::Chunk),
+            ("1\na", BodyError::Chunk),
+            ("1 1\r\n", BodyError::Chunk),
+            ("1;a\nb\r\n", BodyError::Chunk),
+            ("1;a\rb\r\n", BodyError::Chunk),
+            ("1;\0\r\n", BodyError::Chunk),
+            ("1\r\nab\r\n", BodyError::Chunk),
+            ("1\r\na\n", BodyError::Chunk),
+            ("10000000000000000\r\n", BodyError::Chunk),
+            (&large_extension, BodyError::Extensions),
+        ] {
+            let (_, _, verdict) = decoded(Framing::Chunked, Encoding::AsItCame, &[chunks.as_bytes()]);
+            assert_eq!(verdict, Err(error), "{:?}", &chunks[..chunks.len().min(40)]);
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_never_read_on() {
+        let mut decoder = Decoder::new(Framing::Chunked);
+        for _ in 0..2 {
+            let mut built = Vec::new();
+            let verdict = decoder.decode(&mut Out::new(b"1\r\na", &mut built), Encoding::Bare, |_| false);
+            let verdict = verdict.and(decoder.decode(&mut Out::new(b"x", &mut built), Encoding::Bare, |_| false));
+            assert_eq!(verdict, Err(BodyError::Chunk));
+        }
+    }
+
+    #[test]
+    fn a_length_takes_its_bytes_and_none_behind_them() {
+        let mut decoder = Decoder::new(Framing::Length(3));
+        let mut built = Vec::new();
+        assert_eq!(decoder.decode(&mut Out::new(b"abcGET", &mut built), Encoding::AsItCame, |_| false), Ok(3));
+        assert!(decoder.is_done() && decoder.count() == 3);
+        assert_eq!(Decoder::new(Framing::Length(3)).end(&mut built, Encoding::AsItCame), Err(BodyError::Incomplete));
+    }
+
+    #[test]
+    fn a_body_that_ends_with_its_connection_becomes_chunks() {
+        let mut decoder = Decoder::new(Framing::UntilClose);
+        let mut built = Vec::new();
+        assert_eq!(decoder.decode(&mut Out::new(b"to the end", &mut built), Encoding::Chunks, |_| false), Ok(10));
+        decoder.end(&mut built, Encoding::Chunks).expect("it ended well");
+        assert_eq!(built, b"a\r\nto the end\r\n0\r\n\r\n");
+    }
+}

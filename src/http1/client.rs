@@ -324,7 +324,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
     /// The connection to the program, if it can carry another request.
     pub fn into_idle(self) -> Option<Idle<P>> {
         let is_sent = self.takes && self.client.up.is_done();
-        let is_read = self.client.down.is_read() && !self.program.has_read_ahead();
+        let is_read = self.client.answered && self.client.down.is_read() && !self.program.has_read_ahead();
         let can = self.willing && !self.switched && is_sent && is_read;
         can.then(|| Idle { stream: self.program.stream, used: true })
     }

@@ -598,3 +598,130 @@ impl<'b> Response<'b> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Request, HeadError> {
+        match Request::read(head.as_bytes())? {
+            Read::Whole(request, length) => {
+                assert_eq!(length, head.len(), "{head:?}");
+                Ok(request)
+            }
+            Read::Partial => panic!("{head:?} is not whole"),
+        }
+    }
+
+    fn with(fields: &str) -> Result<Request, HeadError> {
+        read(&format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n"))
+    }
+
+    fn answer<T>(head: &str, look: impl FnOnce(&Response<'_>) -> T) -> Result<T, HeadError> {
+        match Response::read(head.as_bytes(), |response| Ok::<_, HeadError>(look(response)))? {
+            Read::Whole(looked, _) => Ok(looked),
+            Read::Partial => panic!("{head:?} is not whole"),
+        }
+    }
+
+    #[test]
+    fn a_head_is_cut_into_its_parts_as_they_came() {
+        let request =
+            read("PaTcH /a%2F/b?c=d&e HTTP/1.1\r\nHoSt: x\r\nCookie:  a=1 \r\ncookie:\r\n\r\n").expect("a head");
+        assert_eq!((request.method(), request.path(), request.query()), ("PaTcH", "/a%2F/b", Some("c=d&e")));
+        let fields: Vec<_> = request.fields().map(|field| (field.name, field.value)).collect();
+        let expected: [(&[u8], &[u8]); 3] = [(b"HoSt", b"x"), (b"Cookie", b"a=1"), (b"cookie", b"")];
+        assert_eq!(fields, expected);
+        assert!(request.has(Known::Host) && !request.has(Known::Te));
+    }
+
+    #[test]
+    fn a_target_has_one_of_four_forms() {
+        let parts = |line: &str| {
+            let request = read(&format!("{line} HTTP/1.1\r\n\r\n"))?;
+            Ok::<_, HeadError>((
+                request.authority().map(str::to_owned),
+                request.path().to_owned(),
+                request.query().map(str::to_owned),
+            ))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(parts("GET /a?"), Ok((None, "/a".into(), some(""))));
+        assert_eq!(parts("GET http://h:1/a?b"), Ok((some("h:1"), "/a".into(), some("b"))));
+        assert_eq!(parts("GET HTTPS://h?b"), Ok((some("h"), "/".into(), some("b"))));
+        assert_eq!(parts("GET /a#b?c"), Ok((None, "/a".into(), None)));
+        assert_eq!(parts("OPTIONS *"), Ok((None, "*".into(), None)));
+        assert_eq!(parts("CONNECT h:1"), Ok((some("h:1"), "/".into(), None)));
+        for bad in ["GET *", "GET a", "GET a:1", "GET ftp://h/", "GET http:///a", "GET ?a", "GET #"] {
+            assert_eq!(parts(bad), Err(HeadError::Target), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_is_told_apart_from_one_that_is_not_whole() {
+        let read = |bytes: &[u8]| Request::read(bytes).map(|read| matches!(read, Read::Whole(..)));
+        assert_eq!(read(b"GET / HTTP/1.1\r\nhost"), Ok(false));
+        assert_eq!(read(&vec![b'a'; MAX_HEAD]), Err(HeadError::TargetTooLong));
+        let long_target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET));
+        assert_eq!(read(long_target.as_bytes()), Err(HeadError::TargetTooLong));
+        let long_field = format!("GET / HTTP/1.1\r\na: {}", "a".repeat(MAX_HEAD));
+        assert_eq!(read(long_field.as_bytes()), Err(HeadError::TooLarge));
+        let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert_eq!(read(fields(MAX_FIELDS).as_bytes()), Ok(true));
+        assert_eq!(read(fields(MAX_FIELDS + 1).as_bytes()), Err(HeadError::TooLarge));
+    }
+
+    #[test]
+    fn framing_is_clear_or_the_head_is_refused() {
+        let framing = |fields: &str| with(fields).map(|request| (request.framing(), request.keeps_alive()));
+        assert_eq!(framing("a: b"), Ok((Framing::None, true)));
+        assert_eq!(framing("content-length: 007"), Ok((Framing::Length(7), true)));
+        assert_eq!(framing("content-length: 7\r\nContent-Length: 7"), Ok((Framing::Length(7), true)));
+        assert_eq!(framing("transfer-encoding: Chunked"), Ok((Framing::Chunked, true)));
+        // The coding counts, and nobody who sends both is trusted further.
+        assert_eq!(framing("content-length: 7\r\ntransfer-encoding: chunked"), Ok((Framing::Chunked, false)));
+        for bad in ["", "+7", "-7", "7, 7", "7 7", "0x7", "7;", "18446744073709551616"] {
+            assert_eq!(framing(&format!("content-length: {bad}")).err(), Some(HeadError::Length), "{bad}");
+        }
+        assert_eq!(framing("content-length: 7\r\ncontent-length: 8").err(), Some(HeadError::Length));
+        for unknown in ["gzip", "gzip, chunked", "identity", "xchunked"] {
+            let error = framing(&format!("transfer-encoding: {unknown}")).err();
+            assert_eq!(error, Some(HeadError::UnknownCoding), "{unknown}");
+        }
+        for bad in ["", "chunked, chunked", "chunked, gzip", "chunked;q=1", "chunked,", "\"chunked\""] {
+            assert_eq!(framing(&format!("transfer-encoding: {bad}")).err(), Some(HeadError::Coding), "{bad}");
+        }
+        let twice = "transfer-encoding: gzip\r\ntransfer-encoding: chunked";
+        assert_eq!(framing(twice).err(), Some(HeadError::Coding));
+        assert_eq!(read("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n").err(), Some(HeadError::Coding));
+    }
+
+    #[test]
+    fn a_connection_goes_on_by_default_in_1_1_and_by_request_in_1_0() {
+        for (head, goes_on) in [
+            ("GET / HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nconnection: x, Close\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nconnection: Keep-Alive\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\nconnection: keep-alive, close\r\n\r\n", false),
+        ] {
+            assert_eq!(read(head).expect("a head").keeps_alive(), goes_on, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_the_body_that_its_status_and_its_fields_say() {
+        let framing =
+            |head: &str, to_head| answer(head, |response| (response.framing(to_head), response.told_length()));
+        let length = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(framing(length, false), Ok((Framing::Length(5), Some(5))));
+        assert_eq!(framing(length, true), Ok((Framing::None, Some(5))));
+        assert_eq!(framing("HTTP/1.1 304 \r\ncontent-length: 5\r\n\r\n", false), Ok((Framing::None, Some(5))));
+        assert_eq!(framing("HTTP/1.1 204 \r\ncontent-length: 5\r\n\r\n", false), Ok((Framing::None, None)));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n", false), Ok((Framing::UntilClose, None)));
+        let both = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(framing(both, false), Ok((Framing::Chunked, None)));
+        assert_eq!(answer(both, |response| response.keeps_alive()), Ok(false));
+        assert_eq!(framing("HTTP/1.1 099 \r\n\r\n", false), Err(HeadError::Status));
+    }
+}

@@ -80,3 +80,18 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_a_formatter_would() {
+        for number in [0, 1, 9, 10, 16, 255, 256, 65_535, u64::MAX] {
+            let mut out = Vec::new();
+            number_field(&mut out, b"n", number);
+            chunk_size(&mut out, number);
+            assert_eq!(String::from_utf8_lossy(&out), format!("n: {number}\r\n{number:x}\r\n"));
+        }
+    }
+}
