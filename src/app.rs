@@ -195,6 +195,12 @@ fn run(
         for task in accepting {
             task.abort();
         }
+        mail.close();
+        while let Ok(Arrival { stream, client }) = mail.try_recv() {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve(stream, client);
+            }
+        }
         sweep.drain();
         drop(serve);
         drain.drained().await;

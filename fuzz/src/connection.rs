@@ -324,7 +324,7 @@ async fn forward(
 ) -> Result<(), Left> {
     let number = stage.asked.borrow().len() - 1;
     let mut idle = kept.take().unwrap_or_else(|| Idle::new(stage.dial()));
-    if !poll_fn(|cx| Poll::Ready(idle.is_alive(cx))).await {
+    if !idle.is_alive() {
         idle = Idle::new(stage.dial());
     }
     let program = stage.programs.borrow().last().cloned().expect("it was dialled");
@@ -402,7 +402,9 @@ async fn refuse(stage: &Stage, serving: &mut Serving<'_, Memory>, status: u16) {
     write::status_line(&mut head, status, "No");
     write::number_field(&mut head, MARK.as_bytes(), number as u64);
     serving.close();
-    let begun = poll_fn(|cx| Poll::Ready(serving.begin(cx, &mut head, server::Body::Length(2), b"no"))).await;
+    let begun =
+        poll_fn(|cx| Poll::Ready(serving.begin(cx, &mut head, server::Body::Whole(server::Length::Untold), b"no")))
+            .await;
     let is_taken = begun.is_ok() && poll_fn(|cx| serving.poll_flush(cx)).await.is_ok();
     stage.became(if is_taken { Became::Refused } else { Became::Left });
 }
@@ -553,6 +555,11 @@ impl Transport for Memory {
             State::Open if ends.incoming.is_empty() => Watch::Watched,
             State::Open => Watch::Blind,
         }
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        let ends = self.ends();
+        ends.state == State::Open && ends.incoming.is_empty()
     }
 
     fn reset(&mut self) {

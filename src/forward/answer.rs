@@ -17,7 +17,7 @@ use crate::{
     filter::ResponseEdits,
     http1::{
         leg::Transport,
-        server::{self, Serving},
+        server::{self, Length, Serving},
         write,
     },
     listen::deadlines::{Deadlines, Limit, WRITE},
@@ -79,16 +79,12 @@ impl Worker {
         count: &mut u64,
     ) -> Result<(), Unwritten> {
         let mut head = self.head(&answer, edits);
-        let tells_length = answer.field("content-length").is_some();
+        let length = if answer.field("content-length").is_some() { Length::Told } else { Length::Untold };
         let (body, first) = match &answer.body {
             _ if matches!(answer.status, 204 | 304) => (server::Body::None, &[][..]),
-            respond::Body::Stream(_) if tells_length => (server::Body::Told, &[][..]),
-            respond::Body::Stream(_) => (server::Body::Unknown, &[][..]),
-            respond::Body::Empty | respond::Body::Bytes(_) if tells_length => (server::Body::Told, bytes(&answer.body)),
-            respond::Body::Empty | respond::Body::Bytes(_) => {
-                let bytes = bytes(&answer.body);
-                (server::Body::Length(bytes.len() as u64), bytes)
-            }
+            respond::Body::Stream(_) => (server::Body::Pieces(length), &[][..]),
+            respond::Body::Empty => (server::Body::Whole(length), &[][..]),
+            respond::Body::Bytes(bytes) => (server::Body::Whole(length), &bytes[..]),
         };
         let begun = poll_fn(|cx| Poll::Ready(serving.begin(cx, &mut head, body, first))).await;
         let encoding = begun.map_err(|_| Unwritten::ByClient)?;
@@ -131,13 +127,6 @@ enum Unwritten {
     ByUs,
     /// The client has left, or takes nothing.
     ByClient,
-}
-
-fn bytes(body: &respond::Body) -> &[u8] {
-    match body {
-        respond::Body::Bytes(bytes) => bytes,
-        respond::Body::Empty | respond::Body::Stream(_) => &[],
-    }
 }
 
 async fn send<C: Transport>(

@@ -65,6 +65,7 @@ impl Reason {
         match self {
             Self::Dial(ConnectError::Timeout(_)) => Cause::ConnectTimeout,
             Self::Dial(ConnectError::Refused(_)) => Cause::ConnectRefused,
+            Self::Dial(ConnectError::Exhausted) => Cause::Overloaded,
             Self::Dial(ConnectError::Closed) | Self::Closed => Cause::UpstreamClosed,
             Self::Timeout(_) => Cause::UpstreamTimeout,
             Self::Upload | Self::ClientLeft => Cause::BadRequest,
@@ -79,6 +80,7 @@ impl Reason {
             Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
             Cause::BadRequest => "look at what the client sends: the program is not at fault".into(),
             Cause::UpstreamTimeout => format!("raise `timeout` at {origin}, or see what the program waits for"),
+            Cause::Overloaded => "raise `ulimit -n`, or ask less at once".into(),
             Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
             _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
         }

@@ -162,7 +162,9 @@ pub fn hops(request: &Request) -> Result<Hops, Refusal> {
         return Ok(Hops::Unlimited);
     }
     let Some(field) = request.first(Known::MaxForwards) else { return Ok(Hops::Unlimited) };
-    let left = std::str::from_utf8(field).ok().and_then(|field| field.parse::<u64>().ok());
+    // `parse` alone would take a leading `+`.
+    let digits = Some(field).filter(|field| field.iter().all(u8::is_ascii_digit));
+    let left = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
     Ok(left.ok_or(Refusal::MaxForwards)?.checked_sub(1).map_or(Hops::None, Hops::Left))
 }
 
@@ -430,7 +432,8 @@ impl Answering<'_> {
 /// Whether the program changes to a protocol that was asked for.
 fn is_agreed(asked: &[u8], response: &Response<'_>) -> bool {
     let chosen = response.first(Known::Upgrade).unwrap_or_default();
-    asked.split(|byte| *byte == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(chosen))
+    !chosen.is_empty()
+        && asked.split(|byte| *byte == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(chosen))
 }
 
 /// Fields of a request that are ours to write, or nobody's to believe.

@@ -127,6 +127,11 @@ impl Worker {
         snapshot: &Snapshot,
         failure: Failure,
     ) {
+        if serving.is_answered() {
+            // Nothing can be told any more behind the head of another answer; dropped unfinished, it breaks off.
+            return asked.ends(Ending::Cut);
+        }
+        asked.deadlines.disarm_all();
         let asked_address = head::host_of_none(asked.request, asked.client);
         let checked = head::check(asked.request, asked_address.as_deref());
         let host = checked.as_ref().ok().map(|checked| &checked.host);

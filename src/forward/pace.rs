@@ -21,6 +21,7 @@ pub(super) struct Pace<'d> {
     answer: Duration,
     sent: u64,
     received: u64,
+    is_answered: bool,
 }
 
 /// What has taken too long.
@@ -40,7 +41,7 @@ impl<'d> Pace<'d> {
     /// A request was sent, of which the answer must begin within `answer`.
     pub(super) fn new(deadlines: &'d Deadlines, answer: Duration) -> Self {
         deadlines.arm(Limit::Answer, answer);
-        Self { deadlines, answer, sent: 0, received: 0 }
+        Self { deadlines, answer, sent: 0, received: 0, is_answered: false }
     }
 
     /// After a step that is pending: what it waits for, and how much has moved until now.
@@ -48,8 +49,11 @@ impl<'d> Pace<'d> {
         let deadlines = self.deadlines;
         if sent != self.sent {
             self.sent = sent;
-            deadlines.extend(Limit::Answer, self.answer);
             deadlines.disarm(Limit::Body);
+            deadlines.extend(Limit::Answer, self.answer);
+        } else if waits.for_upload {
+            // It is the client's turn.
+            deadlines.extend(Limit::Answer, self.answer);
         }
         if received != self.received {
             self.received = received;
@@ -57,7 +61,7 @@ impl<'d> Pace<'d> {
         }
         deadlines.keep_armed_while(waits.for_upload, Limit::Body, BODY);
         deadlines.keep_armed_while(waits.for_reader, Limit::Write, WRITE);
-        deadlines.keep_armed_while(waits.for_continue, Limit::Continue, CONTINUE);
+        deadlines.keep_armed_while(waits.for_continue && !self.is_answered, Limit::Continue, CONTINUE);
         look_again(deadlines, waits.blind);
         if deadlines.is_over(Limit::Answer) {
             Late::Answer
@@ -77,7 +81,8 @@ impl<'d> Pace<'d> {
     }
 
     /// The answer has begun: what is left of it may take its time.
-    pub(super) fn answered(&self) {
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
         self.deadlines.disarm(Limit::Answer);
         self.deadlines.disarm(Limit::Continue);
     }

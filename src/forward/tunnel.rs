@@ -18,6 +18,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 impl Asked<'_> {
     /// Carries bytes until either side ends, or the drain begins: a tunnel has no end of its own to wait for.
     pub(super) async fn tunnel<C: Transport, P: Transport>(&mut self, switched: Switched<'_, C, P>) {
+        self.deadlines.disarm_all();
         if let Some(exchange) = &self.exchange {
             exchange.write_now(Kind::Opened);
         }

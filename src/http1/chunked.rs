@@ -167,9 +167,6 @@ impl Chunked {
                         at += self.take_trailers(&input[at..])?;
                         if self.trailers_end() {
                             self.state = State::Done;
-                            if framed {
-                                out.add(LAST);
-                            }
                             pass_on_trailers(&self.trailers, framed, out, &trailer)?;
                             self.trailers = Vec::new();
                         }
@@ -235,7 +232,7 @@ impl Line {
     }
 }
 
-/// Checks a whole trailer section and writes those fields that may go on.
+/// Checks a whole trailer section, and writes the last chunk and those fields that may go on.
 fn pass_on_trailers(
     section: &[u8],
     framed: bool,
@@ -248,6 +245,7 @@ fn pass_on_trailers(
     if !framed {
         return Ok(());
     }
+    out.add(LAST);
     for field in fields.iter().filter(|field| trailer(field.name.as_bytes())) {
         for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
             out.add(part);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     body::{BodyError, Encoding, Framing, Out},
-    head::{HeadError, Read, Response, Version},
+    head::{HeadError, Read, Response, Version, is_worth_reading},
     leg::{Input, Leg, Transport, Unwritten, Watch},
     server::Serving,
     transfer::{Broken, Trailers, Transfer, split},
@@ -45,9 +45,8 @@ impl<P: Transport> Idle<P> {
     }
 
     /// Whether the program has neither closed it nor sent what nobody asked for.
-    pub fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut byte = [0];
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, &mut tokio::io::ReadBuf::new(&mut byte)).is_pending()
+    pub fn is_alive(&mut self) -> bool {
+        self.stream.is_quiet()
     }
 }
 
@@ -88,6 +87,8 @@ pub struct Exchange<'e, 'c, C, P> {
     used: bool,
     interim: u8,
     heard: bool,
+    /// How much of an unfinished head was tried in vain.
+    tried: usize,
     /// Whether the program takes more of the request.
     takes: bool,
     /// Whether the program wants another request on this connection, as far as it told.
@@ -127,6 +128,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             used: idle.used,
             interim: 0,
             heard: false,
+            tried: 0,
             takes: true,
             willing: true,
             switched: false,
@@ -230,7 +232,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             if ready!(client.down.unwritten.poll_flush(cx, client.leg)).is_err() {
                 return Poll::Ready(Err(Failed::ClientLeft));
             }
-            let mut told = Told { interim: self.interim, willing: true, switched: false };
+            let mut told = Told { interim: self.interim, willing: true, switched: false, tried: self.tried };
             let read = program.poll_read(cx, |cx, input, out| read_heads(cx, client, &mut told, input, out, &mut head));
             let read = match read {
                 Poll::Ready(read) => read,
@@ -240,12 +242,17 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             match read {
                 Ok(Input::Bytes(answered)) => {
                     self.heard = true;
-                    Told { interim: self.interim, willing: self.willing, switched: self.switched } = told;
+                    Told { interim: self.interim, willing: self.willing, switched: self.switched, tried: self.tried } =
+                        told;
                     if let Some(status) = answered? {
                         return Poll::Ready(Ok(status));
                     }
                 }
-                Ok(Input::End) | Err(_) => return Poll::Ready(Err(Failed::Closed { heard })),
+                Ok(Input::End) | Err(_) => {
+                    let up = &self.client.up;
+                    let is_untouched = !heard && up.unwritten.written() == 0 && up.count() == 0;
+                    return Poll::Ready(Err(if is_untouched { Failed::Unsent } else { Failed::Closed { heard } }));
+                }
             }
         }
     }
@@ -279,9 +286,10 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             return Poll::Ready(());
         }
         if self.takes {
-            match ready!(client.up.poll(cx, client.leg, program)) {
-                Err(Broken::Writing(_)) => self.takes = false,
-                Ok(()) | Err(Broken::Reading(_) | Broken::Body(_)) => return Poll::Ready(()),
+            match client.up.poll(cx, client.leg, program) {
+                Poll::Pending if client.up.moved() < most => return Poll::Pending,
+                Poll::Ready(Err(Broken::Writing(_))) => self.takes = false,
+                Poll::Pending | Poll::Ready(_) => return Poll::Ready(()),
             }
         }
         while !client.up.is_read() && client.up.moved() < most {
@@ -356,6 +364,7 @@ struct Told {
     interim: u8,
     willing: bool,
     switched: bool,
+    tried: usize,
 }
 
 /// Reads what there is of heads: any number of interim ones, and the answer with as much of its body as is there.
@@ -368,6 +377,9 @@ fn read_heads<C: Transport, E>(
     head: &mut impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
 ) -> (usize, Result<Option<u16>, Failed<E>>) {
     let mut taken = 0;
+    if !is_worth_reading(input, told.tried) {
+        return (0, Ok(None));
+    }
     loop {
         let before = out.len();
         let read = Response::read(&input[taken..], |response| write_head(client, told, response, out, head));
@@ -387,7 +399,10 @@ fn read_heads<C: Transport, E>(
                     Err(Broken::Body(_) | Broken::Reading(_)) => (taken, Ok(Some(status))),
                 };
             }
-            Ok(Read::Partial) => None,
+            Ok(Read::Partial) => {
+                told.tried = input.len() - taken;
+                None
+            }
             Err(failed) => {
                 out.truncate(before);
                 Some(failed)

@@ -245,6 +245,15 @@ impl Drop for Request {
 
 type Lines<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
 
+/// Whether more may be read of a head of which `tried` bytes were read in vain: one that comes byte by byte is not read
+/// anew with each of them.
+pub(super) fn is_worth_reading(head: &[u8], tried: usize) -> bool {
+    let new = &head[tried.saturating_sub(3).min(head.len())..];
+    let has_empty_line =
+        || memchr::memchr_iter(b'\n', new).any(|at| matches!(new[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]));
+    tried == 0 || head.len() >= (2 * tried).min(MAX_HEAD) || has_empty_line()
+}
+
 /// What has been read of a head.
 #[derive(Debug)]
 pub enum Read<T> {
@@ -286,6 +295,7 @@ impl Request {
     /// From the first `/` up to the `?`; `*` for a server-wide OPTIONS (RFC 9112 §3.2.4).
     pub fn path(&self) -> &str {
         match self.path.in_text(&self.bytes) {
+            "" if self.query.is_none() && self.method() == "OPTIONS" => "*",
             "" => "/",
             path => path,
         }
@@ -420,6 +430,10 @@ impl Doubts {
                     return Err(HeadError::Length);
                 }
                 self.length = Some(length);
+            }
+            // Each would be looked for in each field.
+            Known::Connection if memchr::memchr_iter(b',', value).count() > MAX_FIELDS => {
+                return Err(HeadError::TooLarge);
             }
             Known::TransferEncoding if repeated => return Err(HeadError::Coding),
             Known::TransferEncoding => match is_chunked(value) {

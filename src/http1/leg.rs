@@ -26,6 +26,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Whether the other end is still there.
     fn watch(&mut self, cx: &mut Context<'_>) -> Watch;
 
+    /// Whether the other end has neither closed its side nor sent anything.
+    fn is_quiet(&mut self) -> bool;
+
     /// From now on a close tells the other end that something broke.
     fn reset(&mut self);
 }
@@ -55,6 +58,10 @@ macro_rules! watch {
                 Poll::Pending => Watch::Blind,
                 Poll::Ready(_) => Watch::Gone,
             }
+        }
+
+        fn is_quiet(&mut self) -> bool {
+            self.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
         }
     };
 }

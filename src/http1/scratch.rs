@@ -62,10 +62,13 @@ struct Buffer {
 impl Kept {
     /// Keeps these, too, behind the others.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            let spare = || SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-            self.0.get_or_insert_with(spare).bytes.extend_from_slice(bytes);
+        if bytes.is_empty() {
+            return;
         }
+        let buffer = self.0.get_or_insert_with(|| SPARE.with_borrow_mut(Vec::pop).unwrap_or_default());
+        // What was taken goes first: a client that never stops in between would fill the memory.
+        buffer.bytes.drain(..std::mem::take(&mut buffer.taken));
+        buffer.bytes.extend_from_slice(bytes);
     }
 
     /// So many more were used.
@@ -111,5 +114,24 @@ impl Deref for Kept {
 
     fn deref(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |buffer| &buffer.bytes[buffer.taken..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_is_not_kept_however_long_it_goes_on() {
+        let mut kept = Kept::default();
+        kept.push(b"half a ");
+        for _ in 0..10_000 {
+            kept.push(b"request, half a ");
+            kept.take(16);
+        }
+        assert_eq!(&*kept, b"half a ");
+        assert!(kept.0.as_ref().is_some_and(|buffer| buffer.bytes.capacity() < 1024));
+        kept.take(7);
+        assert!(kept.is_empty() && kept.0.is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     body::{Encoding, Framing, Out},
-    head::{HeadError, Read, Request, Version},
+    head::{HeadError, Read, Request, Version, is_worth_reading},
     leg::{Input, Leg, Transport, Watch},
     transfer::{Broken, Trailers, Transfer},
     write,
@@ -106,6 +106,7 @@ impl<S: Transport> Connection<S> {
                 to_head: false,
                 takes_trailers: false,
                 answered: false,
+                owed: Owed::Nothing,
                 willing: false,
                 unread: true,
                 waits_for_continue: false,
@@ -128,6 +129,7 @@ impl<S: Transport> Connection<S> {
             to_head: request.method() == "HEAD",
             takes_trailers: request.takes_trailers(),
             answered: false,
+            owed: Owed::Nothing,
             willing: request.keeps_alive(),
             unread: false,
             waits_for_continue: request.expects_continue(),
@@ -149,22 +151,23 @@ impl<S: Transport> Connection<S> {
 /// A head from the front of `input`, if it is all there. `tried` bytes of it were tried before: a head that comes byte by
 /// byte is not read anew with each of them.
 fn read_head(input: &[u8], tried: &mut usize) -> (usize, Option<Came>) {
-    let is_worth_it = *tried == 0 || input.len() >= 2 * *tried || has_empty_line(&input[tried.saturating_sub(3)..]);
-    if !is_worth_it {
-        return (0, None);
+    // Empty lines before a request mean nothing (RFC 9112 §2.2).
+    let mut head = input;
+    while let [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] = head {
+        head = rest;
     }
-    match Request::read(input) {
-        Ok(Read::Whole(request, length)) => (length, Some(Came::Request(request))),
+    let empty = input.len() - head.len();
+    if head.is_empty() || !is_worth_reading(head, *tried) {
+        return (empty, None);
+    }
+    match Request::read(head) {
+        Ok(Read::Whole(request, length)) => (empty + length, Some(Came::Request(request))),
         Ok(Read::Partial) => {
-            *tried = input.len();
-            (0, None)
+            *tried = head.len();
+            (empty, None)
         }
         Err(error) => (input.len(), Some(Came::Nonsense(error))),
     }
-}
-
-fn has_empty_line(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
 /// A request in hand: its body comes in, its answer goes out.
@@ -181,6 +184,7 @@ pub struct Serving<'c, S> {
     pub(super) takes_trailers: bool,
     /// Whether the head of an answer was written.
     pub(super) answered: bool,
+    owed: Owed,
     /// Whether both of us want another request on this connection.
     willing: bool,
     /// Whether what came could not be read as a request, and so nothing behind it.
@@ -195,12 +199,28 @@ pub struct Serving<'c, S> {
 pub enum Body {
     /// There is none, whatever the fields say.
     None,
-    /// The fields tell its length.
+    /// All of it comes with the head.
+    Whole(Length),
+    /// It comes piece by piece, and with an end.
+    Pieces(Length),
+}
+
+/// Who knows how long a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// The fields tell it.
     Told,
-    /// So many bytes.
-    Length(u64),
-    /// Nobody knows.
-    Unknown,
+    /// They do not.
+    Untold,
+}
+
+/// What an answer of our own lacks as long as its end was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    Pieces,
+    /// The same, and only the end of the connection tells the client that it has all of them.
+    PiecesUntilClose,
 }
 
 impl<S: Transport> Serving<'_, S> {
@@ -219,7 +239,12 @@ impl<S: Transport> Serving<'_, S> {
         self.up.is_read()
     }
 
-    /// Whether the answer has no body, whatever its head says.
+    /// Whether the head of an answer is on its way already.
+    pub fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Whether the answer is to a HEAD, and has no body whatever its fields say.
     pub fn is_answer_to_head(&self) -> bool {
         self.to_head
     }
@@ -235,22 +260,25 @@ impl<S: Transport> Serving<'_, S> {
     }
 
     /// Ends a head that was written by hand: framing, connection, empty line.
-    fn end_head(&mut self, out: &mut Vec<u8>, body: Body) -> Encoding {
-        let encoding = match body {
-            Body::Unknown if self.version == Version::Http11 => {
+    fn end_head(&mut self, out: &mut Vec<u8>, body: Body, first: &[u8]) -> Encoding {
+        let mut encoding = Encoding::Bare;
+        match body {
+            Body::Pieces(Length::Untold) if self.version == Version::Http11 => {
                 write::field(out, b"transfer-encoding", b"chunked");
-                Encoding::Chunks
+                encoding = Encoding::Chunks;
+                self.owed = Owed::Pieces;
             }
-            Body::Unknown => {
+            Body::Pieces(Length::Untold) => {
                 self.willing = false;
-                Encoding::Bare
+                self.owed = Owed::PiecesUntilClose;
             }
-            Body::Length(length) => {
-                write::number_field(out, b"content-length", length);
-                Encoding::Bare
-            }
-            Body::None | Body::Told => Encoding::Bare,
-        };
+            Body::Pieces(Length::Told) => self.owed = Owed::Pieces,
+            Body::Whole(Length::Untold) => write::number_field(out, b"content-length", first.len() as u64),
+            Body::Whole(Length::Told) | Body::None => {}
+        }
+        if self.to_head {
+            self.owed = Owed::Nothing;
+        }
         write::connection(out, self.version, self.will_go_on());
         write::end(out);
         self.answered = true;
@@ -266,7 +294,7 @@ impl<S: Transport> Serving<'_, S> {
         body: Body,
         first: &[u8],
     ) -> io::Result<Encoding> {
-        let encoding = self.end_head(head, body);
+        let encoding = self.end_head(head, body, first);
         let first = if self.to_head || body == Body::None { &[] } else { first };
         let mut out = Out::new(first, head);
         out.keep(0..first.len());
@@ -274,10 +302,14 @@ impl<S: Transport> Serving<'_, S> {
         Ok(encoding)
     }
 
-    /// Writes another piece; none ends the body. Call it when [`Self::poll_flush`] is ready.
+    /// Writes another piece; none ends the body, and an answer in pieces is whole only then. Call it when
+    /// [`Self::poll_flush`] is ready.
     pub fn send(&mut self, cx: &mut Context<'_>, encoding: Encoding, piece: Option<&[u8]>) -> io::Result<()> {
         let mut framing = Vec::new();
         let bytes = piece.unwrap_or_default();
+        if piece.is_none() {
+            self.owed = Owed::Nothing;
+        }
         let mut out = Out::new(bytes, &mut framing);
         match (encoding, piece) {
             (Encoding::Chunks, None) => out.add(b"0\r\n\r\n"),
@@ -314,8 +346,10 @@ impl<S: Transport> Serving<'_, S> {
 
     /// Ends the exchange. The connection takes a next request only if this one was read, and answered, to its end.
     pub fn finish(self) {
-        *self.goes_on = if !self.answered || !self.down.is_done() {
-            if self.down.ends_with_connection() { GoesOn::Reset } else { GoesOn::Broken }
+        let breaks_off = !self.answered || !self.down.is_done() || self.owed != Owed::Nothing;
+        *self.goes_on = if breaks_off {
+            let looks_whole = self.down.ends_with_connection() || self.owed == Owed::PiecesUntilClose;
+            if looks_whole { GoesOn::Reset } else { GoesOn::Broken }
         } else if self.unread || !self.is_read() {
             GoesOn::AfterReading
         } else if self.will_go_on() {

@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place, Seat};
 use crate::http1::{
-    leg::{Leg, Transport},
+    leg::{Leg, Transport, Watch},
     server::{Came, Connection, GoesOn},
 };
 
@@ -67,7 +67,8 @@ impl<H, F: Future> Server<H, F> {
                 deadlines.arm(Limit::Head, KEEP_ALIVE);
             }
             match connection.goes_on() {
-                GoesOn::Yes | GoesOn::No | GoesOn::Broken => {}
+                GoesOn::Yes | GoesOn::Broken => {}
+                GoesOn::No => Box::pin(close(connection.into_leg())).await,
                 GoesOn::Reset => connection.into_leg().reset(),
                 GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
             }
@@ -113,11 +114,12 @@ impl<F> Drop for Carried<'_, F> {
 async fn next<S: Transport>(connection: &mut Connection<S>, deadlines: &Deadlines) -> Came {
     let mut is_in_head = false;
     poll_fn(|cx| {
-        if deadlines.is_draining() {
-            return Poll::Ready(Came::End);
-        }
+        // What is here already is served, also when the drain has begun.
         let came = connection.poll_request(cx);
         if came.is_pending() {
+            if deadlines.is_draining() {
+                return Poll::Ready(Came::End);
+            }
             if connection.is_in_head() && !is_in_head {
                 is_in_head = true;
                 deadlines.arm(Limit::Head, HEAD);
@@ -129,6 +131,13 @@ async fn next<S: Transport>(connection: &mut Connection<S>, deadlines: &Deadline
         came
     })
     .await
+}
+
+/// Closes. Bytes that nobody has read would make it a reset, and the answer could be lost.
+async fn close<S: Transport>(mut leg: Leg<S>) {
+    if poll_fn(|cx| Poll::Ready(leg.watch(cx))).await == Watch::Blind {
+        linger(leg).await;
+    }
 }
 
 /// Closes without resetting: says that nothing more will come, and reads on for a while.

@@ -24,7 +24,7 @@ pub(super) fn read(file: impl AsyncRead + Send + Unpin + 'static, length: u64) -
 
 /// `body`, which has `length` bytes and does not know it.
 ///
-/// The engine stops at the last byte that it announced, so an end that is told behind it would be told to nobody.
+/// Whoever writes it has announced that length, so an end before it is an error.
 pub(super) fn measured<B>(body: B, length: u64) -> Body
 where
     B: http_body::Body<Data = Bytes, Error = io::Error> + Send + Unpin + 'static,

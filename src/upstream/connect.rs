@@ -43,6 +43,9 @@ pub enum ConnectError {
     /// Somebody answered, and hung up at once.
     #[error("the connection ended before an answer")]
     Closed,
+    /// We may open no more (`ulimit -n`), or the system may not.
+    #[error("no descriptor is left for a connection: raise `ulimit -n`")]
+    Exhausted,
 }
 
 /// Connects within `limit`; the limit covers all addresses together.
@@ -50,9 +53,16 @@ pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, Con
     match timeout(limit, try_connect(endpoint)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(ConnectError::Closed),
+        Ok(Err(error)) if is_lack(&error) => Err(ConnectError::Exhausted),
         Ok(Err(error)) => Err(ConnectError::Refused(error)),
         Err(_elapsed) => Err(ConnectError::Timeout(limit)),
     }
+}
+
+/// EMFILE or ENFILE.
+fn is_lack(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
 async fn try_connect(endpoint: &Endpoint) -> io::Result<Stream> {
@@ -161,6 +171,13 @@ impl Transport for Stream {
         match self {
             Self::Tcp(stream) => stream.watch(cx),
             Self::Unix(stream) => stream.watch(cx),
+        }
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_quiet(),
+            Self::Unix(stream) => stream.is_quiet(),
         }
     }
 

@@ -1,13 +1,12 @@
 //! The connections that one worker keeps to endpoints. Owned by its thread: no lock, nothing handed over.
 //!
 //! The connection used last is taken first, so that the others can grow old: an idle one is dropped after
-//! three to four seconds, because Node and uvicorn close theirs after five seconds and a request must not meet the close.
+//! three to four seconds, because Node and uvicorn close theirs after five seconds and a request should not meet the close.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
-    task::{Context, Waker},
     time::Duration,
 };
 
@@ -61,7 +60,7 @@ impl Pools {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&endpoint)?;
         while let Some(Kept { mut idle, .. }) = kept.pop() {
-            if is_alive(&mut idle) {
+            if idle.is_alive() {
                 return Some(Lease { idle, keep: self.keep(endpoint) });
             }
         }
@@ -83,15 +82,10 @@ impl Pools {
         let now = self.sweeps.get().wrapping_add(1);
         self.sweeps.set(now);
         self.idle.borrow_mut().retain(|_, kept| {
-            kept.retain_mut(|kept| kept.until != now && is_alive(&mut kept.idle));
+            kept.retain_mut(|kept| kept.until != now && kept.idle.is_alive());
             !kept.is_empty()
         });
     }
-}
-
-/// Nobody is to be woken: a connection that dies in the pool is found by the next sweep.
-fn is_alive(idle: &mut Idle<Stream>) -> bool {
-    idle.is_alive(&mut Context::from_waker(Waker::noop()))
 }
 
 impl Keep {

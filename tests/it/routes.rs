@@ -583,3 +583,18 @@ async fn a_route_that_leaves_the_table_takes_its_health_check_along() {
     };
     within("the end of the health check", checks_end).await;
 }
+
+#[tokio::test]
+async fn s36_a_file_that_shrinks_while_it_is_sent_never_looks_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    fs::write(&path, vec![b'x'; 50_000_000]).unwrap();
+    let proxy = proxy(&format!("[routes]\nsite = {{ path = \"/\", files = {:?} }}", folder.path()));
+    let mut client = proxy.connect().await;
+    client.send(get("/large", &[]) + &get("/large", &[])).await;
+    assert_eq!(client.head().await.field("content-length"), Some("50000000"));
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1_000_000).unwrap();
+    let (seen, end) = client.rest().await;
+    assert!(seen.len() < 50_000_000 && seen.iter().all(|byte| *byte == b'x'), "{} bytes", seen.len());
+    assert_eq!(end, End::Closed);
+}

@@ -257,6 +257,21 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         }),
     },
     Difference {
+        name: "OPTIONS of a whole server is asked with an asterisk",
+        rfc: "RFC 9112 §3.2.4: If a proxy receives an OPTIONS request with an absolute-form of request-target in which the \
+              URI has an empty path and no query component, then the last proxy on the request chain MUST send a \
+              request-target of \"*\"",
+        kind: ButFor(|_, ours, theirs| {
+            take_from_requests(ours, theirs, |ours, theirs| {
+                let is_it = ours.method == "OPTIONS" && (ours.target.as_str(), theirs.target.as_str()) == ("*", "/");
+                if is_it {
+                    ours.target.clone_from(&theirs.target);
+                }
+                is_it
+            })
+        }),
+    },
+    Difference {
         name: "trailers of an answer need no announcement",
         rfc: "RFC 9110 §6.6.2: A sender that intends to generate one or more trailer fields in a message SHOULD generate a \
               Trailer header field",
