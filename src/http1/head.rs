@@ -509,7 +509,7 @@ pub struct Response<'b> {
     /// As it came; may be empty.
     pub reason: &'b str,
     /// The version of the sender.
-    pub version: Version,
+    version: Version,
     framing: Doubts,
     seen: Seen,
     lines: &'b [httparse::Header<'b>],
@@ -735,7 +735,8 @@ mod tests {
         assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n", false), Ok((Framing::UntilClose, None)));
         let both = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(framing(both, false), Ok((Framing::Chunked, None)));
-        assert_eq!(answer(both, |response| response.keeps_alive()), Ok(false));
+        let goes_on = answer(both, |response| (response.keeps_alive(), response.status));
+        assert_eq!(goes_on, Ok((false, 200)));
         assert_eq!(framing("HTTP/1.1 099 \r\n\r\n", false), Err(HeadError::Status));
     }
 }

@@ -1,6 +1,6 @@
 //! RFC 9112 in code: HTTP/1.1 and 1.0, as bytes come in and as bytes go out.
 //!
-//! [`head`] reads heads, checks them strictly, and knows the fields that HTTP/1 itself needs; [`write`] writes them
+//! [`head`] reads heads, checks them strictly, and knows the fields that HTTP/1 itself needs; [`mod@write`] writes them
 //! field by field, so that no byte goes out that was not understood. [`body`] tells where a message ends: its framing is
 //! a type, and its decoder passes on what is canonical as it lies. [`leg`] is a connection with what was read from it
 //! ahead of its turn. On it stand the two sides of an exchange: [`server`] towards a client, [`client`] towards a

@@ -45,6 +45,7 @@ const READY: usize = 64;
 const LARGEST: usize = 32 * 1024;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "the boxes, too, are used again")]
     static SPARE: RefCell<Vec<Box<Buffer>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     body::{Encoding, Framing, Out},
-    head::{HeadError, Read, Request, Version, is_worth_reading},
+    head::{HeadError, Known, Read, Request, Version, is_worth_reading},
     leg::{Input, Leg, Transport, Watch},
     transfer::{Broken, Trailers, Transfer},
     write,
@@ -96,44 +96,31 @@ impl<S: Transport> Connection<S> {
 
     /// Serves a request that came, or what could not be read as one.
     pub fn serve(&mut self, request: Option<&Request>) -> Serving<'_, S> {
-        let Some(request) = request else {
-            return Serving {
-                leg: &mut self.leg,
-                goes_on: &mut self.goes_on,
-                up: Transfer::none(),
-                down: Transfer::none(),
-                version: Version::Http11,
-                to_head: false,
-                takes_trailers: false,
-                answered: false,
-                owed: Owed::Nothing,
-                willing: false,
-                unread: true,
-                waits_for_continue: false,
-                told_to_continue: false,
-            };
-        };
-        let announced = || super::head::Known::Trailer;
-        let trailers = match request.framing() {
-            Framing::Chunked if request.has(announced()) => {
-                Trailers::Announced(request.members(announced()).collect::<Vec<_>>().join(",").into())
-            }
-            _ => Trailers::None,
-        };
-        Serving {
+        let nonsense = Serving {
             leg: &mut self.leg,
             goes_on: &mut self.goes_on,
-            up: Transfer::new(request.framing(), Encoding::AsItCame, trailers),
+            up: Transfer::none(),
             down: Transfer::none(),
+            version: Version::Http11,
+            to_head: false,
+            takes_trailers: false,
+            answered: false,
+            owed: Owed::Nothing,
+            willing: false,
+            unread: true,
+            waits_for_continue: false,
+            told_to_continue: false,
+        };
+        let Some(request) = request else { return nonsense };
+        Serving {
+            up: Transfer::new(request.framing(), Encoding::AsItCame, announced(request)),
             version: request.version(),
             to_head: request.method() == "HEAD",
             takes_trailers: request.takes_trailers(),
-            answered: false,
-            owed: Owed::Nothing,
             willing: request.keeps_alive(),
             unread: false,
             waits_for_continue: request.expects_continue(),
-            told_to_continue: false,
+            ..nonsense
         }
     }
 
@@ -146,6 +133,15 @@ impl<S: Transport> Connection<S> {
     pub fn into_leg(self) -> Leg<S> {
         self.leg
     }
+}
+
+/// Those trailers of a request that its head announces.
+fn announced(request: &Request) -> Trailers {
+    if request.framing() != Framing::Chunked || !request.has(Known::Trailer) {
+        return Trailers::None;
+    }
+    let names: Vec<_> = request.members(Known::Trailer).collect();
+    Trailers::Announced(names.join(",").into())
 }
 
 /// A head from the front of `input`, if it is all there. `tried` bytes of it were tried before: a head that comes byte by
@@ -286,7 +282,7 @@ impl<S: Transport> Serving<'_, S> {
     }
 
     /// Begins an answer of our own: status line and fields are in `head`. The body may follow at once, in one write with
-    /// them, and more of it by [`Self::poll_send`].
+    /// them, and more of it by [`Self::send`].
     pub fn begin(
         &mut self,
         cx: &mut Context<'_>,

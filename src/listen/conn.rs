@@ -54,7 +54,11 @@ impl<H, F: Future> Server<H, F> {
         let mut connection = Connection::new(stream);
         // A block and no `async fn`, which would hold its arguments twice.
         async move {
-            poll_fn(|cx| Poll::Ready(place.wake_me(cx))).await;
+            poll_fn(|cx| {
+                place.wake_me(cx);
+                Poll::Ready(())
+            })
+            .await;
             let deadlines = &place.seat().deadlines;
             loop {
                 let came = next(&mut connection, deadlines).await;
