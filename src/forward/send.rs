@@ -4,7 +4,7 @@
 //! it is idempotent and the connection was an old one that its program was just closing. Never after a byte of an
 //! answer, and never when a fresh connection fails: then the program has a say in it.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use super::{
     Asked, Worker,
@@ -27,8 +27,8 @@ use crate::{
     observe::Ending,
     upstream::{
         Endpoint,
-        connect::{ConnectError, Stream},
-        pool::Lease,
+        connect::Stream,
+        pool::{Lease, Pools},
     },
 };
 
@@ -98,9 +98,8 @@ impl Worker {
             let lease = match kept.take() {
                 Some(lease) => lease,
                 None => {
-                    let dial = async |endpoint: &Endpoint| self.pools.dial(endpoint, forward.connect_timeout).await;
                     let deadlines = asked.deadlines;
-                    Box::pin(while_there(deadlines, serving, way.dial(asked, dial))).await?
+                    Box::pin(while_there(deadlines, serving, way.dial(asked, &self.pools))).await?
                 }
             };
             asked.record(|record| record.target = way.endpoint.address().to_string());
@@ -146,14 +145,10 @@ impl<'r> Way<'r> {
     }
 
     /// Dials the endpoint; where it does not answer another one may do, as nothing was sent.
-    async fn dial<T>(
-        &mut self,
-        asked: &mut Asked<'_>,
-        dial: impl AsyncFn(&Endpoint) -> Result<T, ConnectError>,
-    ) -> Result<T, Failure> {
+    async fn dial(&mut self, asked: &mut Asked<'_>, pools: &Rc<Pools>) -> Result<Lease, Failure> {
         loop {
             asked.record(|record| record.target = self.endpoint.address().to_string());
-            match dial(self.endpoint).await {
+            match pools.dial(self.endpoint, self.forward.connect_timeout).await {
                 Ok(connection) => return Ok(connection),
                 Err(_) if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() => {
                     self.tries_left -= 1;
@@ -178,11 +173,11 @@ impl<'r> Way<'r> {
 }
 
 /// Waits for a connection for as long as there is a client to want it.
-async fn while_there<C: Transport, T>(
+async fn while_there<C: Transport>(
     deadlines: &Deadlines,
     serving: &mut Serving<'_, C>,
-    dialled: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    dialled: impl Future<Output = Result<Lease, Failure>>,
+) -> Result<Lease, Failure> {
     let mut dialled = pin!(dialled);
     let result = poll_fn(|cx| {
         let step = dialled.as_mut().poll(cx);

@@ -233,11 +233,9 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 return Poll::Ready(Err(Failed::ClientLeft));
             }
             let mut told = Told { interim: self.interim, willing: true, switched: false, tried: self.tried };
-            let read = program.poll_read(cx, |cx, input, out| read_heads(cx, client, &mut told, input, out, &mut head));
-            let read = match read {
-                Poll::Ready(read) => read,
-                Poll::Pending => return Poll::Pending,
-            };
+            let read = ready!(
+                program.poll_read(cx, |cx, input, out| read_heads(cx, client, &mut told, input, out, &mut head))
+            );
             let heard = self.heard || program.has_read_ahead();
             match read {
                 Ok(Input::Bytes(answered)) => {

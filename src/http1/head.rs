@@ -171,6 +171,16 @@ fn members<'h>(fields: impl Iterator<Item = Field<'h>>, wanted: Known) -> impl I
     members.filter_map(|member| str::from_utf8(member).ok()).map(str::trim).filter(|member| !member.is_empty())
 }
 
+/// Whether a connection goes on behind a message with these options in its Connection field (RFC 9112 §9.3).
+fn persists<'h>(version: Version, options: impl Iterator<Item = &'h str>) -> bool {
+    let (mut closes, mut stays) = (false, false);
+    for option in options {
+        closes |= option.eq_ignore_ascii_case("close");
+        stays |= option.eq_ignore_ascii_case("keep-alive");
+    }
+    !closes && (stays || version == Version::Http11)
+}
+
 /// A part of a request's bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
@@ -337,7 +347,8 @@ impl Request {
 
     /// The members of the lists in all such fields (RFC 9110 §5.6.1).
     pub fn members(&self, known: Known) -> impl Iterator<Item = &str> {
-        members(self.fields(), known)
+        let fields = self.has(known).then(|| self.fields());
+        members(fields.into_iter().flatten(), known)
     }
 
     /// How its body ends (RFC 9112 §6.3).
@@ -348,15 +359,7 @@ impl Request {
     /// Whether its sender takes a next request on the same connection (RFC 9112 §9.3), and so may we: one that sent
     /// both kinds of framing may have been fooled, and is not trusted further (§6.1).
     pub fn keeps_alive(&self) -> bool {
-        if self.both_framings {
-            return false;
-        }
-        let says = |option: &str| self.members(Known::Connection).any(|member| member.eq_ignore_ascii_case(option));
-        match self.version {
-            _ if !self.has(Known::Connection) => self.version == Version::Http11,
-            Version::Http11 => !says("close"),
-            Version::Http10 => says("keep-alive") && !says("close"),
-        }
+        !self.both_framings && persists(self.version, self.members(Known::Connection))
     }
 
     /// Whether its sender waits for `100 Continue` before the body. HTTP/1.0 knows no such thing (RFC 9110 §10.1.1).
@@ -574,7 +577,8 @@ impl<'b> Response<'b> {
 
     /// The members of the lists in all such fields.
     pub fn members(&self, known: Known) -> impl Iterator<Item = &str> {
-        members(self.fields(), known)
+        let fields = self.has(known).then(|| self.fields());
+        members(fields.into_iter().flatten(), known)
     }
 
     /// Whether it is one of those before the answer (RFC 9110 §15.2). 101 is not: nothing of HTTP comes after it.
@@ -601,15 +605,8 @@ impl<'b> Response<'b> {
     /// Whether the program takes a next request on the same connection (RFC 9112 §9.3). One that told both kinds of
     /// framing is not trusted further.
     pub fn keeps_alive(&self) -> bool {
-        if self.framing.chunked && self.framing.length.is_some() {
-            return false;
-        }
-        let says = |option: &str| self.members(Known::Connection).any(|member| member.eq_ignore_ascii_case(option));
-        match self.version {
-            _ if !self.has(Known::Connection) => self.version == Version::Http11,
-            Version::Http11 => !says("close"),
-            Version::Http10 => says("keep-alive") && !says("close"),
-        }
+        let both_framings = self.framing.chunked && self.framing.length.is_some();
+        !both_framings && persists(self.version, self.members(Known::Connection))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
 use hyper::{
     body::{Body as _, Incoming},
@@ -216,8 +216,7 @@ impl Proxy {
         let is_chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
         let mut request = Request::new(body);
         *request.method_mut() = incoming.method;
-        let target = incoming.uri.path_and_query().map_or("/", |target| target.as_str());
-        *request.uri_mut() = target.parse().unwrap();
+        *request.uri_mut() = incoming.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         let mut fields = end_to_end(&incoming.headers, is_about_the_client);
         if let Some(authority) = incoming.uri.authority() {
             // RFC 9112 §3.2.2: it counts, and no Host field.
