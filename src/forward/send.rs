@@ -35,8 +35,8 @@ use crate::{
 /// The largest body that is kept so that it could be sent twice, in bytes.
 const REPLAYABLE: u64 = 64 * 1024;
 
-/// How much of a request's body is still carried behind its whole answer, so that both connections can go on; and how
-/// long that may take.
+/// How much of a request's body that nobody wants is read behind its whole answer, so that the client's connection can go
+/// on; and how long that may take, or a program that goes on reading may pause.
 const REST: (u64, Duration) = (1024 * 1024, Duration::from_secs(1));
 
 /// Why an exchange gave no answer, and what that means for another try.
@@ -328,13 +328,19 @@ async fn bodies<C: Transport>(exchange: &mut Exchange<'_, '_, C, Stream>, pace: 
     .await
 }
 
-/// Carries what is left of the request behind its whole answer, within bounds.
+/// Carries what is left of the request behind its whole answer: all that the program goes on to take, and within bounds
+/// what nobody wants.
 async fn rest<C: Transport>(exchange: &mut Exchange<'_, '_, C, Stream>, asked: &Asked<'_>) {
     let (most, time) = REST;
-    let before = exchange.sent();
+    let mut sent = exchange.sent();
+    let most = sent + most;
     asked.deadlines.arm(Limit::Rest, time);
     poll_fn(|cx| {
-        let carried = exchange.poll_rest(cx, before + most);
+        let carried = exchange.poll_rest(cx, most);
+        if exchange.is_taken() && exchange.sent() != sent {
+            sent = exchange.sent();
+            asked.deadlines.arm(Limit::Rest, time);
+        }
         if asked.deadlines.is_over(Limit::Rest) { Poll::Ready(()) } else { carried }
     })
     .await;

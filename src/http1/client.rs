@@ -276,7 +276,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
     }
 
     /// Behind a whole answer: carries the rest of the request's body for as long as the program takes it, and forgets
-    /// what it does not take. Ready when all was read or cannot be, or when [`Self::sent`] has come to `most`.
+    /// what it does not take, until [`Self::sent`] has come to `most`. Ready when all was read, or cannot be.
     pub fn poll_rest(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
         let Self { client, program, .. } = self;
         if client.waits_for_continue {
@@ -284,10 +284,9 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             return Poll::Ready(());
         }
         if self.takes {
-            match client.up.poll(cx, client.leg, program) {
-                Poll::Pending if client.up.moved() < most => return Poll::Pending,
-                Poll::Ready(Err(Broken::Writing(_))) => self.takes = false,
-                Poll::Pending | Poll::Ready(_) => return Poll::Ready(()),
+            match ready!(client.up.poll(cx, client.leg, program)) {
+                Err(Broken::Writing(_)) => self.takes = false,
+                Ok(()) | Err(Broken::Reading(_) | Broken::Body(_)) => return Poll::Ready(()),
             }
         }
         while !client.up.is_read() && client.up.moved() < most {
@@ -296,6 +295,11 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Whether the program still takes what there is of the request.
+    pub fn is_taken(&self) -> bool {
+        self.takes
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {

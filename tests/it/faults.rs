@@ -341,6 +341,23 @@ async fn f16_an_answer_of_a_program_that_hangs_up_on_an_upload_is_passed_on() {
     }
 }
 
+#[tokio::test]
+async fn f16_a_program_that_reads_on_behind_its_whole_answer_gets_the_whole_body() {
+    let (mut client, program, _proxy) = through("").await;
+    let length = 16_000_000;
+    client.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n")).await;
+    let mut connection = program.connection().await;
+    connection.head().await;
+    connection.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    let body = bytes_of(length);
+    let ((), seen) = tokio::join!(client.send(&body), connection.bytes(length));
+    assert!(seen == body);
+    client.send(GET).await;
+    connection.answers(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+}
+
 /// The heads of a large upload, and of the rest of its body.
 const UPLOADS: [(&str, &str); 2] = [("content-length: 100000000", ""), ("transfer-encoding: chunked", "1000000\r\n")];
 
