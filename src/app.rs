@@ -222,12 +222,13 @@ async fn sweep_worker(worker: Rc<Worker>) {
 fn accept_all(serve: &Serve, accepts: Accepts) -> Vec<JoinHandle<()>> {
     let Accepts { listeners, inboxes, limit } = accepts;
     let accept_on = |listener: TcpListener| {
-        let local = listener.local_addr()?;
+        let local = Arc::new(listener.local_addr()?);
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (serve, inboxes) = (Rc::clone(serve), inboxes.clone());
         Ok(spawn_local(listen::accept(listener, move |stream, peer| {
             // On a wildcard address only the connection knows which one was asked.
-            let asked = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
+            let own = local.ip().is_unspecified().then(|| stream.local_addr().ok()).flatten();
+            let asked = own.map_or_else(|| Arc::clone(&local), Arc::new);
             deliver(&serve, &inboxes, limit, stream, Client::new(peer, asked));
         })))
     };

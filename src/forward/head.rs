@@ -9,6 +9,7 @@ use std::{
     cell::Cell,
     io::Write,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use crate::{
@@ -51,21 +52,21 @@ pub enum Refusal {
 pub struct Client {
     /// Its address.
     pub peer: IpAddr,
-    /// The address and the port that it asked.
-    asked: (IpAddr, u16),
+    /// What it asked: that of the listener, for nearly all of them.
+    asked: Arc<SocketAddr>,
     _counted: Option<Counted>,
     _guard: Option<Guard>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
-    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { peer: peer.ip().to_canonical(), asked: (local.ip(), local.port()), _counted: None, _guard: None }
+    pub fn new(peer: SocketAddr, asked: Arc<SocketAddr>) -> Self {
+        Self { peer: peer.ip().to_canonical(), asked, _counted: None, _guard: None }
     }
 
     /// Our end.
     pub fn local(&self) -> SocketAddr {
-        self.asked.into()
+        *self.asked
     }
 
     /// Counts it among the connections until it is gone, whatever it becomes.
@@ -324,7 +325,7 @@ impl Outgoing<'_> {
         fields.field(b"x-forwarded-for", address(self.client.peer, &mut [0; MAX_ADDRESS]));
         fields.field(b"x-forwarded-host", self.checked.field);
         fields.field(b"x-forwarded-proto", b"http");
-        fields.field(b"x-forwarded-port", decimal(self.client.asked.1.into(), &mut digits));
+        fields.field(b"x-forwarded-port", decimal(self.client.asked.port().into(), &mut digits));
         fields.field(b"via", self.via.as_bytes());
     }
 

@@ -125,11 +125,15 @@ impl Deadlines {
     }
 }
 
+/// Connections in one block of them.
+const BLOCK: usize = 128;
+
 /// All connections of a worker, with what `T` says of each.
 #[derive(Debug)]
 pub struct Sweep<T> {
     clock: Rc<Clock>,
-    entries: RefCell<Vec<Option<Entry<T>>>>,
+    /// In blocks, so that nothing is moved, and no hole is left, as they become more.
+    entries: RefCell<Vec<Vec<Option<Entry<T>>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
     first: Notify,
@@ -179,15 +183,17 @@ impl<T> Sweep<T> {
         let entry = Entry { seat: Rc::clone(&seat), waker: None };
         let mut entries = self.entries.borrow_mut();
         let at = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            if entries.len() == entries.capacity() {
-                // By an eighth and not by as much again: ten thousand connections are to be had in little memory.
-                let more = (entries.len() / 8).max(64);
-                entries.reserve_exact(more);
+            if entries.last().is_none_or(|block| block.len() == BLOCK) {
+                entries.push(Vec::with_capacity(BLOCK));
             }
-            entries.push(None);
-            entries.len() - 1
+            let full = (entries.len() - 1) * BLOCK;
+            let last = entries.last_mut().map_or(0, |block| {
+                block.push(None);
+                block.len() - 1
+            });
+            full + last
         });
-        entries[at] = Some(entry);
+        entries[at / BLOCK][at % BLOCK] = Some(entry);
         self.count.set(self.count.get() + 1);
         self.first.notify_one();
         Place { sweep: Rc::clone(self), at, seat }
@@ -215,7 +221,7 @@ impl<T> Sweep<T> {
     }
 
     fn wake(&self, which: impl Fn(&Deadlines) -> bool) {
-        for entry in self.entries.borrow().iter().flatten() {
+        for entry in self.entries.borrow().iter().flatten().flatten() {
             if which(&entry.seat.deadlines)
                 && let Some(waker) = &entry.waker
             {
@@ -234,7 +240,7 @@ impl<T> Place<T> {
     /// The sweep will wake the task of `cx`.
     pub(super) fn wake_me(&self, cx: &Context<'_>) {
         let mut entries = self.sweep.entries.borrow_mut();
-        let Some(entry) = &mut entries[self.at] else { return };
+        let Some(entry) = &mut entries[self.at / BLOCK][self.at % BLOCK] else { return };
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             entry.waker = Some(cx.waker().clone());
         }
@@ -243,7 +249,7 @@ impl<T> Place<T> {
 
 impl<T> Drop for Place<T> {
     fn drop(&mut self) {
-        self.sweep.entries.borrow_mut()[self.at] = None;
+        self.sweep.entries.borrow_mut()[self.at / BLOCK][self.at % BLOCK] = None;
         self.sweep.free.borrow_mut().push(self.at);
         self.sweep.count.set(self.sweep.count.get() - 1);
     }
@@ -288,6 +294,6 @@ mod tests {
         let sweep = Rc::new(Sweep::default());
         drop(sweep.enter(()));
         let _second = sweep.enter(());
-        assert_eq!(sweep.entries.borrow().len(), 1);
+        assert_eq!(sweep.entries.borrow().iter().flatten().count(), 1);
     }
 }
