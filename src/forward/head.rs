@@ -5,7 +5,6 @@
 //! A route's edits are applied on the way.
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     io::Write,
     net::{IpAddr, SocketAddr},
@@ -142,8 +141,7 @@ pub fn upgrade(request: &Request) -> Option<&[u8]> {
 
 /// Whether `name` stands in a Via field: the request has been here before.
 pub fn has_been_here(request: &Request, name: &str) -> bool {
-    request.has(Known::Via)
-        && request.members(Known::Via).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
+    request.members(Known::Via).any(|member| member.split_ascii_whitespace().nth(1) == Some(name))
 }
 
 /// How a request with `Max-Forwards` goes on (RFC 9110 §7.6.2).
@@ -291,7 +289,7 @@ impl Outgoing<'_> {
 
     fn write_fields(&self, fields: &mut Edited<'_, '_>) {
         let request = self.request;
-        let named = Named::of(request.has(Known::Connection).then(|| request.members(Known::Connection)));
+        let named = Named::of(request.members(Known::Connection));
         let host = self.authority.map_or(self.checked.field, str::as_bytes);
         if !request.has(Known::Host) {
             fields.field(b"host", host);
@@ -401,7 +399,7 @@ impl Answering<'_> {
         let is_answer = response.status >= 200;
         let edits = if is_answer { self.edits } else { [&NO_EDITS; 2] };
         let mut fields = Edited::new(out, edits);
-        let named = Named::of(response.has(Known::Connection).then(|| response.members(Known::Connection)));
+        let named = Named::of(response.members(Known::Connection));
         let mut digits = [0; 20];
         let mut length = response.told_length();
         for Field { known, name, value } in response.fields() {
@@ -454,16 +452,16 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// Fields that `Connection` names and so takes along, but for those that must go on (RFC 9110 §7.6.1).
-struct Named<'h>(Cow<'h, [&'h str]>);
+struct Named<'h>(Vec<&'h str>);
 
 /// What no list in `Connection` can take along.
 const KEPT: [&str; 9] =
     ["host", "content-length", "authorization", "cookie", "set-cookie", "via", "keep-alive", "close", "upgrade"];
 
 impl<'h> Named<'h> {
-    fn of(options: Option<impl Iterator<Item = &'h str>>) -> Self {
+    fn of(options: impl Iterator<Item = &'h str>) -> Self {
         let goes = |option: &&str| !KEPT.iter().any(|kept| option.eq_ignore_ascii_case(kept));
-        Self(options.map_or(Cow::Borrowed(&[]), |options| options.filter(goes).collect()))
+        Self(options.filter(goes).collect())
     }
 
     fn holds(&self, name: &[u8]) -> bool {

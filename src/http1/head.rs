@@ -371,7 +371,7 @@ impl Request {
 
     /// Whether its sender reads trailers (RFC 9110 §10.1.4).
     pub fn takes_trailers(&self) -> bool {
-        self.has(Known::Te) && self.members(Known::Te).any(|member| member.eq_ignore_ascii_case("trailers"))
+        self.members(Known::Te).any(|member| member.eq_ignore_ascii_case("trailers"))
     }
 
     fn fill(&mut self, bytes: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<(), HeadError> {
