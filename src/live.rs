@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     config::{self, Config, Filters, Health, Words},
     respond::files::Folder,
@@ -73,6 +75,8 @@ pub struct Forward {
     pub timeout: Duration,
     /// How often at most.
     pub retries: u8,
+    /// How long a request waits for a program that does not listen.
+    pub hold: Option<Duration>,
 }
 
 impl Snapshot {
@@ -86,13 +90,18 @@ impl Snapshot {
         &self.routes
     }
 
+    /// Every endpoint, in no particular order.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+
     /// Takes over the endpoints that `before` has too.
-    fn new(config: Config, before: Option<&Self>) -> Result<Self, CompileError> {
+    fn new(config: Config, before: Option<&Self>, bell: &Arc<Notify>) -> Result<Self, CompileError> {
         let table = Table::compile(&config.routes)?;
         let mut endpoints = HashMap::new();
         let mut endpoint = |key: EndpointKey| {
             let known = || before.and_then(|before| before.endpoints.get(&key)).cloned();
-            let make = || known().unwrap_or_else(|| Arc::new(Endpoint::new(key.address.clone())));
+            let make = || known().unwrap_or_else(|| Arc::new(Endpoint::new(key.clone(), bell)));
             Arc::clone(endpoints.entry(key.clone()).or_insert_with(make))
         };
         let routes = config.routes.into_iter().map(|route| Route::new(route, &mut endpoint)).collect();
@@ -109,6 +118,7 @@ impl Route {
                 connect_timeout: forward.connect_timeout,
                 timeout: forward.timeout,
                 retries: forward.retries,
+                hold: forward.hold,
             }),
             config::Action::Redirect(redirect) => Action::Redirect(redirect),
             config::Action::Respond(respond) => Action::Respond(respond),
@@ -124,6 +134,8 @@ impl Route {
 pub struct Live {
     current: Mutex<Arc<Snapshot>>,
     generation: AtomicU64,
+    /// Rung when a request begins to wait for a program.
+    bell: Arc<Notify>,
 }
 
 /// A worker's own reference to the snapshot in force.
@@ -162,19 +174,25 @@ pub type Watch = (Weak<Endpoint>, Health);
 impl Live {
     /// Puts the first table in force.
     pub fn new(config: Config) -> Result<(Arc<Self>, Vec<Watch>), CompileError> {
-        let snapshot = Snapshot::new(config, None)?;
+        let bell = Arc::default();
+        let snapshot = Snapshot::new(config, None, &bell)?;
         let watches = watches(&snapshot, None);
-        let live = Self { current: Mutex::new(Arc::new(snapshot)), generation: AtomicU64::new(1) };
+        let live = Self { current: Mutex::new(Arc::new(snapshot)), generation: AtomicU64::new(1), bell };
         Ok((Arc::new(live), watches))
     }
 
     /// Puts another table in force, whole or not at all. Requests under way end by the table that they began with.
     pub fn swap(&self, config: Config) -> Result<(Change, Vec<Watch>), CompileError> {
         let before = self.current();
-        let after = Arc::new(Snapshot::new(config, Some(&before))?);
+        let after = Arc::new(Snapshot::new(config, Some(&before), &self.bell)?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         self.generation.fetch_add(1, Ordering::Release);
         Ok((Change::between(&before, &after), watches(&after, Some(&before))))
+    }
+
+    /// Returns when a request has begun to wait for a program since this was last asked.
+    pub async fn called(&self) {
+        self.bell.notified().await;
     }
 
     /// The snapshot in force.

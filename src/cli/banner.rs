@@ -107,7 +107,7 @@ fn state(route: &Route, listeners: &[Listener], unicode: bool) -> (String, Strin
     let port = forward.upstream.endpoints().find_map(|endpoint| match endpoint.address() {
         Address::Loopback(port) => Some(*port),
         Address::Ip(address) if address.ip().is_loopback() => Some(address.port()),
-        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) => None,
+        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) | Address::Followed(_) => None,
     });
     // A socket of the file system or a program elsewhere is not looked up.
     let Some(port) = port else { return (String::new(), String::new()) };

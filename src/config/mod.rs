@@ -32,6 +32,8 @@ pub struct Config {
     pub listen: Listen,
     /// Makes default host names `NAME.PROJECT.localhost`.
     pub project: Option<String>,
+    /// Programs to start and look after, in the order of the file; their `needs` exist and make no ring.
+    pub services: Vec<Service>,
     /// In the order of the file, which is the last tie-break; at most [`MAX_ROUTES`].
     pub routes: Vec<Route>,
 }
@@ -65,6 +67,65 @@ impl Listen {
             origin: None,
         }
     }
+}
+
+/// One entry of `[services]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The key in the table; unique.
+    pub name: String,
+    /// Where the entry was written.
+    pub origin: Span,
+    /// A fingerprint of what was written: a service that is written differently is not the same one.
+    pub written: u64,
+    /// What is run. `{port}` in it stands for the port that it is given.
+    pub run: Command,
+    /// Where it runs; absolute.
+    pub dir: PathBuf,
+    /// Over everything else in its environment.
+    pub env: Vec<(String, String)>,
+    /// Read at each start, a later one over an earlier one; absolute. `None`: `.env` and `.env.local` of `dir`, where they are.
+    pub env_file: Option<Vec<PathBuf>>,
+    /// Names of the services that must be ready first.
+    pub needs: Vec<String>,
+    /// When it counts as ready.
+    pub ready: Ready,
+    /// The port that it always opens. Otherwise it is given a free one, and whichever it opens is found.
+    pub port: Option<u16>,
+    /// When it is started.
+    pub start: Start,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// By `sh -c`.
+    Shell(String),
+    /// A program and its words, without a shell; never empty.
+    Words(Vec<String>),
+}
+
+/// When a service counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// It listens.
+    Listening,
+    /// It listens, and GET of this path is answered with a status below 400.
+    Path(String),
+    /// A line of its output matches this regular expression.
+    Line(String),
+}
+
+/// When a service is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With `portolan up`.
+    WithUp,
+    /// With the first request for it, after `portolan up`.
+    OnRequest {
+        /// It is stopped when nobody has asked for it for this long; `None`: never.
+        idle: Option<Duration>,
+    },
 }
 
 /// One entry of `[routes]`.
@@ -242,7 +303,13 @@ pub struct Forward {
     pub timeout: Duration,
     /// How often a request may be repeated where RFC 9110 §9.2.2 allows it; 1 unless written.
     pub retries: u8,
+    /// How long a request waits for a program that does not listen; [`HOLD`] for services unless written, otherwise none.
+    pub hold: Option<Duration>,
 }
+
+/// How long a request waits for a service, unless the route says otherwise: longer than most dev servers take to start,
+/// shorter than a person waits before looking for the cause.
+pub const HOLD: Duration = Duration::from_secs(10);
 
 /// One place to send requests to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,6 +318,8 @@ pub struct Target {
     pub address: Address,
     /// Its share; 1 unless written, 0 sends nothing, at most 1,000.
     pub weight: u16,
+    /// Who must hold the port, where that was pinned.
+    pub owner: Option<Pin>,
     /// Where it was written.
     pub origin: Span,
 }
@@ -271,6 +340,39 @@ pub enum Address {
     },
     /// `"unix:/run/app.sock"`; absolute.
     Unix(PathBuf),
+    /// A program that is followed to wherever it listens.
+    Followed(Sought),
+}
+
+/// By what a program is known that has no fixed port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Sought {
+    /// `"api"`: a service of the table.
+    Service(String),
+    /// A command that `portolan run` has started under this name; no table can say so.
+    Run(String),
+    /// `{ process = "flask" }`: the file name of its executable, or of the script that an interpreter runs.
+    Process(String),
+    /// `{ dir = "services/api" }`: the folder that it works in, or one beneath; absolute.
+    Dir(PathBuf),
+    /// `{ pid_file = "x.pid" }`: it, or a child of it; absolute.
+    PidFile(PathBuf),
+    /// `{ container = "shop-db", port = 5432 }`
+    Container {
+        /// The container's name, or the service's of a compose project.
+        name: String,
+        /// Inside of the container.
+        port: u16,
+    },
+}
+
+/// Who must hold a port: `owner = "flask"`, or `owner = "./api"` for whoever works in that folder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Pin {
+    /// As [`Sought::Process`].
+    Program(String),
+    /// As [`Sought::Dir`].
+    Folder(PathBuf),
 }
 
 impl std::fmt::Display for Address {
@@ -280,6 +382,29 @@ impl std::fmt::Display for Address {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Followed(sought) => write!(f, "{sought}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Sought {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service {name}"),
+            Self::Run(name) => write!(f, "run {name}"),
+            Self::Process(program) => write!(f, "process {program}"),
+            Self::Dir(folder) => write!(f, "dir {}", crate::diagnostic::shown(folder)),
+            Self::PidFile(file) => write!(f, "pid file {}", crate::diagnostic::shown(file)),
+            Self::Container { name, port } => write!(f, "container {name}:{port}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Program(name) => f.write_str(name),
+            Self::Folder(folder) => f.write_str(&crate::diagnostic::shown(folder)),
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::{
         pages::{self, Cause, Page, RouteLine, Tongue},
     },
     table::Outcome,
-    upstream::connect::ConnectError,
+    upstream::{
+        connect::ConnectError,
+        place::{Absence, Absent, MOST_WAITING},
+    },
 };
 
 /// Why a request has no answer but ours.
@@ -33,6 +36,10 @@ pub(super) enum Failure {
     NoAnswerFile { route: Arc<str>, path: PathBuf, error: io::Error },
     #[error("no answer from {target}")]
     Program { route: Arc<str>, target: String, origin: String, reason: Reason },
+    #[error("{target} was not there within {} s", .held.as_secs_f64())]
+    HoldExpired { route: Arc<str>, target: String, origin: String, held: Duration, reason: ConnectError },
+    #[error("too many requests wait for {target}")]
+    Crowded { route: Arc<str>, target: String },
     #[error("every target of the route is ill")]
     Unhealthy { route: Arc<str>, targets: String },
     #[error("the client has left")]
@@ -66,6 +73,11 @@ impl Reason {
             Self::Dial(ConnectError::Timeout(_)) => Cause::ConnectTimeout,
             Self::Dial(ConnectError::Refused(_)) => Cause::ConnectRefused,
             Self::Dial(ConnectError::Exhausted) => Cause::Overloaded,
+            Self::Dial(ConnectError::Absent(absence)) => match absence.kind {
+                Absent::Starting => Cause::Starting,
+                Absent::Gone => Cause::NoProcess,
+                Absent::Usurped => Cause::WrongOwner,
+            },
             Self::Dial(ConnectError::Closed) | Self::Closed => Cause::UpstreamClosed,
             Self::Timeout(_) => Cause::UpstreamTimeout,
             Self::Upload | Self::ClientLeft => Cause::BadRequest,
@@ -102,6 +114,8 @@ impl Failure {
             Self::NoFile { missing, route } => missing.page(route).cause,
             Self::NoAnswerFile { .. } | Self::Panic => Cause::Internal,
             Self::Program { reason, .. } => reason.cause(),
+            Self::HoldExpired { .. } => Cause::HoldExpired,
+            Self::Crowded { .. } => Cause::Overloaded,
             Self::Unhealthy { .. } => Cause::Unhealthy,
         }
     }
@@ -157,6 +171,24 @@ impl Failure {
                     .route(route)
                     .note(error.to_string())
             }
+            Self::Program { route, target, reason: Reason::Dial(ConnectError::Absent(absence)), .. } => {
+                absent(Page::new(cause, format!("route {route} -> {target}, {}", absence.message)), absence)
+                    .route(route)
+                    .target(target.clone())
+            }
+            Self::HoldExpired { route, target, origin, held, reason } => {
+                let message = format!("route {route} -> {target}, {reason}, after {:.1} s", held.as_secs_f64());
+                let page = Page { held: Some(*held), ..Page::new(cause, message) }.route(route).target(target.clone());
+                match reason {
+                    ConnectError::Absent(absence) => absent(page, absence),
+                    _ => page.help(format!("start the program, or raise `hold` at {origin}")),
+                }
+            }
+            Self::Crowded { route, target } => {
+                Page::new(cause, format!("route {route} -> {target}, {MOST_WAITING} requests wait for it already"))
+                    .route(route)
+                    .target(target.clone())
+            }
             Self::Program { route, target, origin, reason } => {
                 Page::new(cause, format!("route {route} -> {target}, {reason}"))
                     .route(route)
@@ -172,6 +204,12 @@ impl Failure {
             Self::Panic => Page::new(cause, "this is a fault of portolan; other requests are not affected"),
         }
     }
+}
+
+/// What is known of a program that is not there.
+fn absent<'a>(page: Page<'a>, absence: &Absence) -> Page<'a> {
+    let page = absence.notes.iter().fold(page, Page::note);
+    absence.helps.iter().fold(page, Page::help)
 }
 
 fn allowed(refusal: Refusal) -> Option<&'static str> {

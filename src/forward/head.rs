@@ -9,6 +9,7 @@ use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         write,
     },
     listen::Counted,
+    respond::pages::milliseconds,
 };
 
 /// Why a head is refused before it is routed.
@@ -385,6 +387,8 @@ pub struct Answering<'a> {
     pub edits: [&'a FieldEdits; 2],
     /// What a clock says now, for an answer without a date.
     pub date: &'a Cell<[u8; 29]>,
+    /// How long the request waited for the program, if it did.
+    pub held: Option<Duration>,
 }
 
 impl Answering<'_> {
@@ -422,6 +426,9 @@ impl Answering<'_> {
         // RFC 9110 §6.6.1: whoever passes an answer on adds the date that is missing.
         if is_answer && !response.has(Known::Date) {
             fields.field(b"date", &self.date.get());
+        }
+        if let Some(held) = self.held.filter(|_| is_answer) {
+            fields.field(b"x-portolan-held", milliseconds(held).as_bytes());
         }
         fields.finish();
         Ok(())

@@ -12,8 +12,10 @@ use super::{
     head::{Answering, Outgoing},
     pace::{self, Late, Pace},
 };
+use tokio::time::Instant;
+
 use crate::{
-    config::NO_EDITS,
+    config::{Address, NO_EDITS, Sought},
     filter::ResponseEdits,
     http1::{
         body::Framing,
@@ -27,7 +29,8 @@ use crate::{
     observe::Ending,
     upstream::{
         Endpoint,
-        connect::Stream,
+        connect::{ConnectError, Stream},
+        place::{Absent, Place, Standing, Unheld},
         pool::{Lease, Pools},
     },
 };
@@ -52,6 +55,8 @@ enum Again {
     Unsent,
     /// The connection was an old one: an idempotent request may be repeated on a new one.
     IfIdempotent,
+    /// The connection was a new one: an idempotent request may be repeated where the route expects its program to restart.
+    IfIdempotentAndHeld,
     /// The program may have acted on it.
     Never,
 }
@@ -77,7 +82,7 @@ impl Worker {
         edits: &ResponseEdits<'_>,
     ) -> Result<(), Failure> {
         let mut way = Way::new(route, forward)?;
-        let sending = Sending {
+        let mut sending = Sending {
             outgoing,
             whole: if is_replayable(outgoing) {
                 Box::pin(whole(asked, serving)).await.map_err(|reason| way.failed(reason))?
@@ -88,6 +93,7 @@ impl Worker {
                 upgrade: outgoing.upgrade,
                 edits: [edits.cors.as_deref().unwrap_or(&NO_EDITS), edits.fields],
                 date: &self.date,
+                held: None,
             },
             limit: forward.timeout,
         };
@@ -99,21 +105,25 @@ impl Worker {
                 Some(lease) => lease,
                 None => {
                     let deadlines = asked.deadlines;
-                    Box::pin(while_there(deadlines, serving, way.dial(asked, &self.pools))).await?
+                    let lease = Box::pin(while_there(deadlines, serving, way.dial(asked, &self.pools))).await?;
+                    sending.answering.held = way.held;
+                    lease
                 }
             };
             asked.record(|record| record.target = way.endpoint.address().to_string());
             let reused = lease.idle.is_used();
-            let is_counted = forward.upstream.counts_requests() || outgoing.upgrade.is_some();
+            let is_counted =
+                forward.upstream.counts_requests() || outgoing.upgrade.is_some() || way.endpoint.is_counted();
             let in_flight = is_counted.then(|| way.endpoint.begin());
             let Err(broken) = exchange(asked, serving, lease, &sending).await else { return Ok(()) };
             drop(in_flight);
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
                 Again::Unsent => reused || way.tries_left > 0,
-                Again::IfIdempotent => {
+                Again::IfIdempotent | Again::IfIdempotentAndHeld => {
                     let has_whole_body = has_no_body_left || serving.waits_for_continue();
-                    way.tries_left > 0 && is_idempotent && has_whole_body
+                    let may_have_restarted = broken.again == Again::IfIdempotent || forward.hold.is_some();
+                    way.tries_left > 0 && is_idempotent && has_whole_body && may_have_restarted
                 }
                 Again::Never => false,
             };
@@ -131,12 +141,16 @@ struct Way<'r> {
     forward: &'r Forward,
     endpoint: &'r Arc<Endpoint>,
     tries_left: u8,
+    /// Since when, and until when, the request waits for a program.
+    waits: Option<(Instant, Instant)>,
+    /// How long it waited.
+    held: Option<Duration>,
 }
 
 impl<'r> Way<'r> {
     fn new(route: &'r Route, forward: &'r Forward) -> Result<Self, Failure> {
         let endpoint = Self::pick(route, forward)?;
-        Ok(Self { route, forward, endpoint, tries_left: forward.retries })
+        Ok(Self { route, forward, endpoint, tries_left: forward.retries, waits: None, held: None })
     }
 
     fn pick(route: &'r Route, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
@@ -154,9 +168,41 @@ impl<'r> Way<'r> {
                     self.tries_left -= 1;
                     self.endpoint = Self::pick(self.route, self.forward)?;
                 }
-                Err(error) => return Err(self.failed(error.into())),
+                Err(error) => self.wait(error).await?,
             }
         }
+    }
+
+    /// Waits for the program to listen, where the route holds requests and it may come.
+    async fn wait(&mut self, error: ConnectError) -> Result<(), Failure> {
+        let (Some(hold), Some(place)) = (self.forward.hold, self.endpoint.place()) else {
+            return Err(self.failed(error.into()));
+        };
+        if !error.is_absence() || self.is_gone_for_good(&error) {
+            return Err(self.failed(error.into()));
+        }
+        let now = Instant::now();
+        let (since, deadline) = *self.waits.get_or_insert((now, now + hold));
+        let waited = place.wait(deadline).await;
+        let held = since.elapsed();
+        self.held = Some(held);
+        let (route, target) = (Arc::clone(&self.route.name), self.endpoint.address().to_string());
+        waited.map_err(|unheld| match unheld {
+            Unheld::Crowded => Failure::Crowded { route, target },
+            Unheld::Expired => Failure::HoldExpired {
+                route,
+                target,
+                origin: self.route.origin.location(),
+                held,
+                reason: now_known(place, error),
+            },
+        })
+    }
+
+    /// A program of ours that nobody has started comes by no waiting.
+    fn is_gone_for_good(&self, error: &ConnectError) -> bool {
+        let is_ours = matches!(self.endpoint.address(), Address::Followed(Sought::Service(_) | Sought::Run(_)));
+        is_ours && matches!(error, ConnectError::Absent(absence) if absence.kind == Absent::Gone)
     }
 
     fn failed(&self, reason: Reason) -> Failure {
@@ -169,6 +215,14 @@ impl<'r> Way<'r> {
             origin: self.route.origin.location(),
             reason,
         }
+    }
+}
+
+/// Why the program is not there, as it is known after the wait.
+fn now_known(place: &Place, before: ConnectError) -> ConnectError {
+    match place.standing() {
+        Standing::Absent(absence) if matches!(before, ConnectError::Absent(_)) => ConnectError::Absent(absence),
+        _ => before,
     }
 }
 
@@ -352,6 +406,7 @@ impl Broken {
         let again = match &failed {
             Failed::Unsent => Again::Unsent,
             Failed::Closed { heard: false } if reused => Again::IfIdempotent,
+            Failed::Closed { heard: false } => Again::IfIdempotentAndHeld,
             _ => Again::Never,
         };
         let reason = match failed {

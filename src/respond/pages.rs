@@ -6,7 +6,7 @@
 //!
 //! Sentences mark what can be copied with backticks, as on the terminal; lines of a note after its first are told as they are.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use minijinja::{Environment, value::Serde};
 use serde::Serialize;
@@ -42,6 +42,14 @@ pub enum Cause {
     UpstreamClosed,
     /// What came is not a valid answer.
     BadUpstreamReply,
+    /// No program is found that the target means, or several are.
+    NoProcess,
+    /// Another program holds the port than the one that the route names.
+    WrongOwner,
+    /// The program has been started and does not listen yet.
+    Starting,
+    /// The request waited for the program for as long as the route holds requests.
+    HoldExpired,
     /// No target passes its health check.
     Unhealthy,
     /// More is asked at once than is allowed.
@@ -66,8 +74,12 @@ impl Cause {
             Self::UnknownCoding => 501,
             Self::UnknownHost => 421,
             Self::Internal => 500,
-            Self::ConnectRefused | Self::UpstreamClosed | Self::BadUpstreamReply => 502,
-            Self::Unhealthy | Self::Overloaded => 503,
+            Self::ConnectRefused
+            | Self::UpstreamClosed
+            | Self::BadUpstreamReply
+            | Self::NoProcess
+            | Self::WrongOwner => 502,
+            Self::Starting | Self::HoldExpired | Self::Unhealthy | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
             Self::Loop => 508,
         }
@@ -88,6 +100,10 @@ impl Cause {
             Self::ConnectRefused => "connect-refused",
             Self::UpstreamClosed => "upstream-closed",
             Self::BadUpstreamReply => "bad-upstream-reply",
+            Self::NoProcess => "no-process",
+            Self::WrongOwner => "wrong-owner",
+            Self::Starting => "starting",
+            Self::HoldExpired => "hold-expired",
             Self::Unhealthy => "unhealthy",
             Self::Overloaded => "overloaded",
             Self::ConnectTimeout => "connect-timeout",
@@ -111,6 +127,10 @@ impl Cause {
             Self::ConnectRefused => "Nothing listens at the target",
             Self::UpstreamClosed => "The app hung up without an answer",
             Self::BadUpstreamReply => "The app answered, but not in valid HTTP",
+            Self::NoProcess => "The program is not there",
+            Self::WrongOwner => "Another program has the port",
+            Self::Starting => "The app is starting",
+            Self::HoldExpired => "The app did not start in time",
             Self::Unhealthy => "The app is not ready",
             Self::Overloaded => "Too much is asked at once",
             Self::ConnectTimeout => "The target does not take the connection",
@@ -121,7 +141,15 @@ impl Cause {
 
     /// Whether it mends itself once the app is up, so that asking again makes sense.
     fn passes(self) -> bool {
-        matches!(self, Self::ConnectRefused | Self::Unhealthy)
+        matches!(
+            self,
+            Self::ConnectRefused
+                | Self::NoProcess
+                | Self::WrongOwner
+                | Self::Starting
+                | Self::HoldExpired
+                | Self::Unhealthy
+        )
     }
 }
 
@@ -140,6 +168,8 @@ pub struct Page<'a> {
     pub notes: Vec<String>,
     /// One edit or command each.
     pub helps: Vec<String>,
+    /// How long the request waited for a program.
+    pub held: Option<Duration>,
     /// All routes: for a 404 on a local host name only.
     pub routes: Vec<RouteLine>,
     /// The methods that are allowed; every 405 must tell them (RFC 9110 §15.5.6).
@@ -171,6 +201,7 @@ impl<'a> Page<'a> {
             target: None,
             notes: Vec::new(),
             helps: Vec::new(),
+            held: None,
             routes: Vec::new(),
             allow: None,
             reload: false,
@@ -335,10 +366,18 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
     if let Some(allow) = page.allow {
         answer = answer.with("allow", allow.to_owned());
     }
+    if let Some(held) = page.held {
+        answer = answer.with("x-portolan-held", milliseconds(held));
+    }
     if page.cause.passes() {
         answer = answer.with("retry-after", RELOAD_SECONDS.to_string());
     }
     FIXED_FIELDS.iter().fold(answer, |answer, (name, value)| answer.with(*name, (*value).to_owned()))
+}
+
+/// The value of `x-portolan-held`.
+pub fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
 }
 
 /// Long enough for an eye to rest on the page, short enough that nobody reaches for the key.
@@ -576,17 +615,23 @@ mod tests {
         tests::{Asked, bytes},
     };
 
-    const CAUSES: [Cause; 15] = [
+    const CAUSES: [Cause; 21] = [
         Cause::BadRequest,
         Cause::NoRoute,
         Cause::NoFile,
         Cause::MethodRefused,
         Cause::UriTooLong,
+        Cause::HeadTooLarge,
+        Cause::UnknownCoding,
         Cause::UnknownHost,
         Cause::Internal,
         Cause::ConnectRefused,
         Cause::UpstreamClosed,
         Cause::BadUpstreamReply,
+        Cause::NoProcess,
+        Cause::WrongOwner,
+        Cause::Starting,
+        Cause::HoldExpired,
         Cause::Unhealthy,
         Cause::Overloaded,
         Cause::ConnectTimeout,
@@ -793,7 +838,7 @@ mod tests {
         for cause in CAUSES {
             let page = Page { reload: true, ..Page::new(cause, "so it is") };
             let reloads = told(&page, Tongue::Html).contains("http-equiv=\"refresh\" content=\"2\"");
-            assert_eq!(reloads, matches!(cause, Cause::ConnectRefused | Cause::Unhealthy), "{cause:?}");
+            assert_eq!(reloads, cause.passes(), "{cause:?}");
         }
         assert!(!told(&refused(), Tongue::Html).contains("refresh"));
         assert!(is_navigation(&Asked::get("/").head()));

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::Endpoint;
+use super::{
+    Endpoint,
+    place::{Absence, Absent, Place, Standing},
+};
 use crate::{
     config::Address,
     diagnostic::without_number,
@@ -46,11 +49,22 @@ pub enum ConnectError {
     /// We may open no more (`ulimit -n`), or the system may not.
     #[error("no descriptor is left for a connection: raise `ulimit -n`")]
     Exhausted,
+    /// The program that was meant is not there; nobody was asked for a connection.
+    #[error("{}", .0.message)]
+    Absent(Arc<Absence>),
+}
+
+impl ConnectError {
+    /// Whether it means that nobody listens there now, which may pass.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Absent(_))
+    }
 }
 
 /// Connects within `limit`; the limit covers all addresses together.
 pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, ConnectError> {
-    match timeout(limit, try_connect(endpoint)).await {
+    let found = found(endpoint)?;
+    match timeout(limit, try_connect(endpoint, found.as_deref())).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(ConnectError::Closed),
         Ok(Err(error)) if is_lack(&error) => Err(ConnectError::Exhausted),
@@ -65,7 +79,19 @@ fn is_lack(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
-async fn try_connect(endpoint: &Endpoint) -> io::Result<Stream> {
+/// Where a followed program was found; `None` for an address that is always the same.
+fn found(endpoint: &Endpoint) -> Result<Option<Arc<[SocketAddr]>>, ConnectError> {
+    let is_followed = matches!(endpoint.address(), Address::Followed(_));
+    match endpoint.place().map(Place::standing) {
+        Some(Standing::At(spot)) if is_followed => Ok(Some(spot.addresses)),
+        Some(Standing::Absent(absence)) if is_followed || absence.kind == Absent::Usurped => {
+            Err(ConnectError::Absent(absence))
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn try_connect(endpoint: &Endpoint, found: Option<&[SocketAddr]>) -> io::Result<Stream> {
     match endpoint.address() {
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         Address::Ip(address) => tcp(&[*address]).await,
@@ -74,6 +100,7 @@ async fn try_connect(endpoint: &Endpoint) -> io::Result<Stream> {
             tcp(&addresses).await
         }
         Address::Loopback(port) => loopback(endpoint, *port).await,
+        Address::Followed(_) => tcp(found.unwrap_or_default()).await,
     }
 }
 

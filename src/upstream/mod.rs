@@ -6,6 +6,7 @@
 pub mod balance;
 pub mod connect;
 pub mod health;
+pub mod place;
 pub mod pool;
 
 use std::sync::{
@@ -14,8 +15,11 @@ use std::sync::{
 };
 
 use balance::Candidate;
+use place::{Place, Standing};
 
-use crate::config::{Address, Balance, Forward, Health};
+use tokio::sync::Notify;
+
+use crate::config::{Address, Balance, Forward, Health, Pin, Sought};
 
 /// What connections are kept by. Never used twice in one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,11 +28,16 @@ pub struct EndpointId(u64);
 /// One place to send requests to.
 #[derive(Debug)]
 pub struct Endpoint {
-    id: EndpointId,
-    address: Address,
+    /// Another one each time that the program moves: connections to where it was are of no more use.
+    id: AtomicU64,
+    key: EndpointKey,
+    /// Where it is, where that is followed.
+    place: Option<Place>,
     /// What its health check last said; true without one.
     healthy: AtomicBool,
     in_flight: AtomicUsize,
+    /// Requests that were counted, ever.
+    begun: AtomicU64,
     /// Which loopback address answered last, so that it is tried first.
     ipv6_first: AtomicBool,
 }
@@ -40,29 +49,69 @@ pub struct EndpointKey {
     pub address: Address,
     /// How it is asked for its health.
     pub health: Option<Health>,
+    /// Who must hold its port.
+    pub owner: Option<Pin>,
+    /// Whether requests may wait for it.
+    pub held: bool,
+}
+
+impl EndpointKey {
+    /// Whether somebody must look where it is.
+    fn is_followed(&self) -> bool {
+        self.held || self.owner.is_some() || matches!(self.address, Address::Followed(_))
+    }
 }
 
 impl Endpoint {
-    /// An endpoint that nothing is known of, which counts as well.
-    pub fn new(address: Address) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+    /// An endpoint that nothing is known of, which counts as well; `bell` calls whoever follows it.
+    pub fn new(key: EndpointKey, bell: &Arc<Notify>) -> Self {
+        let place = key.is_followed().then(|| Place::new(Arc::clone(bell)));
         Self {
-            id: EndpointId(NEXT.fetch_add(1, Relaxed)),
-            address,
+            id: AtomicU64::new(fresh_id()),
+            key,
+            place,
             healthy: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
             ipv6_first: AtomicBool::new(false),
         }
     }
 
     /// What connections are kept by.
     pub fn id(&self) -> EndpointId {
-        self.id
+        EndpointId(self.id.load(Relaxed))
     }
 
     /// Where it listens.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.key.address
+    }
+
+    /// Who must hold its port.
+    pub fn owner(&self) -> Option<&Pin> {
+        self.key.owner.as_ref()
+    }
+
+    /// Where it is, where that is followed.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// Tells where it is now. Connections to where it was are given up.
+    pub fn stands(&self, standing: Standing) {
+        if self.place.as_ref().is_some_and(|place| place.tell(standing)) {
+            self.id.store(fresh_id(), Relaxed);
+        }
+    }
+
+    /// Requests in hand, and requests ever, where they are counted.
+    pub fn counts(&self) -> (usize, u64) {
+        (self.in_flight.load(Relaxed), self.begun.load(Relaxed))
+    }
+
+    /// Whether its requests are to be counted: a service may be stopped when nobody asks for it.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.key.address, Address::Followed(Sought::Service(_)))
     }
 
     /// What its health check last said.
@@ -73,6 +122,7 @@ impl Endpoint {
     /// Counts a request until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
     }
 }
@@ -99,7 +149,12 @@ impl Upstream {
     /// The upstream of `forward`; `endpoint` finds the endpoint that a target had before, or makes it.
     pub fn new(forward: &Forward, mut endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>) -> Self {
         let endpoints = forward.targets.iter().map(|target| {
-            let key = EndpointKey { address: target.address.clone(), health: forward.health.clone() };
+            let key = EndpointKey {
+                address: target.address.clone(),
+                health: forward.health.clone(),
+                owner: target.owner.clone(),
+                held: forward.hold.is_some(),
+            };
             (endpoint(key), target.weight)
         });
         Self { endpoints: endpoints.collect(), balance: forward.balance, turn: AtomicUsize::new(0) }
@@ -133,6 +188,12 @@ impl Upstream {
     pub fn counts_requests(&self) -> bool {
         self.balance == Balance::LeastRequests && self.endpoints.len() > 1
     }
+}
+
+/// What no endpoint was known by before.
+fn fresh_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// A random number: the turn under the keyed hash of the standard library, which a process draws anew.

@@ -42,6 +42,7 @@ pub(super) fn plain_forward(targets: Vec<Target>) -> Forward {
         connect_timeout: CONNECT_TIMEOUT,
         timeout: TIMEOUT,
         retries: RETRIES,
+        hold: None,
     }
 }
 
@@ -112,6 +113,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
             Some(retries) => u8::try_from(retries?).ok()?,
             None => plain.retries,
         },
+        hold: plain.hold,
         targets: plain.targets,
     })
 }

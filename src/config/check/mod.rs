@@ -74,7 +74,7 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);
     }
-    Some(Config { listen: listen?, project: around.project, routes })
+    Some(Config { listen: listen?, project: around.project, services: Vec::new(), routes })
 }
 
 fn project(value: &super::document::Value, problems: &mut Problems) -> Option<String> {

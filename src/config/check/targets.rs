@@ -38,14 +38,15 @@ pub(super) fn targets(value: &Value, services: &Services<'_>, problems: &mut Pro
 pub(super) fn target(value: &Value, services: &Services<'_>, problems: &mut Problems) -> Option<Target> {
     let Kind::Table(table) = &value.kind else {
         let address = address(value, services, problems)?;
-        return Some(Target { address, weight: 1, origin: value.span.clone() });
+        return Some(Target { address, weight: 1, owner: None, origin: value.span.clone() });
     };
     let section = Section::open(table, "the target", &value.span, &keys::TARGET, problems);
     tell_finders(table, &section, problems);
     let weight = section.get("weight").map(|weight| problems.integer(weight, "weight", 0, 1000));
     let to = section.get("to")?;
     let address = address(to, services, problems)?;
-    Some(Target { address, weight: u16::try_from(weight.unwrap_or(Some(1))?).ok()?, origin: to.span.clone() })
+    let weight = u16::try_from(weight.unwrap_or(Some(1))?).ok()?;
+    Some(Target { address, weight, owner: None, origin: to.span.clone() })
 }
 
 /// `{ process = .. }` and its like are refused as a whole by [`Section::open`]; here only their values are looked at.

@@ -123,7 +123,7 @@ fn is_own(address: &Address, own: &[SocketAddr]) -> bool {
                 target.port() == own.port() && (target.ip() == own.ip() || own_any(own.ip(), target.ip()))
             }
             Address::Name { host, port } => *port == own.port() && local && is_local_name(host),
-            Address::Unix(_) => false,
+            Address::Unix(_) | Address::Followed(_) => false,
         }
     })
 }
