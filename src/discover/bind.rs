@@ -79,7 +79,7 @@ fn way_out(owner: &Owner, place: &str) -> String {
 }
 
 /// A holder of whom only the user is known, if that.
-fn unseen(uid: Option<u32>) -> String {
+pub(super) fn unseen(uid: Option<u32>) -> String {
     match uid {
         Some(uid) if own_uid() == Some(uid) => {
             format!("a process of this user (uid {uid}) that cannot be seen from here")

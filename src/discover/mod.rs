@@ -2,10 +2,12 @@
 //!
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
 //! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`cannot_bind`]
-//! tells a person why a socket of ours could not be had, and [`names`] proposes routes to what is there.
-//! Nothing is watched and nothing is kept here: each call looks anew.
+//! tells a person why a socket of ours could not be had, and [`names`] proposes routes to what is there. Each call looks
+//! anew; [`look`] shares one among many who ask, and [`neighbours`] finds the program that somebody missed.
 
 mod bind;
+pub mod look;
+pub mod neighbours;
 mod proc;
 mod propose;
 
@@ -17,7 +19,7 @@ use std::{
 };
 
 pub use bind::cannot_bind;
-pub use propose::{names, route_line};
+pub use propose::{names, route_line, target_of};
 
 /// One TCP socket of this machine that accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
