@@ -64,7 +64,7 @@ pub struct Neighbour<'s> {
 /// Who may be meant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Neighbours<'s> {
-    /// At most three, the closest first.
+    /// At most three, the closest first; one alone where it can be proposed.
     pub all: Vec<Neighbour<'s>>,
     /// Whether the first of them is so much closer than the others that it can be proposed.
     is_sure: bool,
@@ -100,7 +100,8 @@ impl<'s> Neighbours<'s> {
             [first, ..] => first.kinship != Kinship::Near,
             [] => false,
         };
-        all.truncate(MOST);
+        // Beside it the others would only raise doubts.
+        all.truncate(if is_sure { 1 } else { MOST });
         Self { all, is_sure }
     }
 
@@ -229,7 +230,7 @@ mod tests {
             listener("127.0.0.1:5174", 7, "node", "/shop"),
             Listener { owner: None, ..listener("[::1]:5173", 8, "", "") },
         ]);
-        assert_eq!(found, ["![::1]:5173 SamePort", "127.0.0.1:5174 HomeAndNear"]);
+        assert_eq!(found, ["![::1]:5173 SamePort"]);
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
         let before = Sight::new(vec![listener("127.0.0.1:5173", 7, "node", "/web")], None);
         let now = vec![listener("127.0.0.1:40000", 9, "node", "/web"), listener("127.0.0.1:5174", 8, "node", "/shop")];
         let found = told_in(&Sight::new(now, Some(&before)));
-        assert_eq!(found, ["!127.0.0.1:40000 SameProgram", "127.0.0.1:5174 HomeAndNear"]);
+        assert_eq!(found, ["!127.0.0.1:40000 SameProgram"]);
     }
 
     #[test]
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(told(vec![api()]), ["!127.0.0.1:8000 Home"]);
         assert_eq!(told(vec![api(), web()]), ["127.0.0.1:8000 Home", "127.0.0.1:8001 Home"]);
         let near = listener("[::1]:5183", 9, "node", "/shop");
-        assert_eq!(told(vec![api(), web(), near])[0], "![::1]:5183 HomeAndNear");
+        assert_eq!(told(vec![api(), web(), near]), ["![::1]:5183 HomeAndNear"]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) fn no_answer<'a>(
         Reason::Closed(reached) => scene.holder(so_far(page, reached), "listens there").help(help),
         Reason::Timeout(limit, reached) => {
             let page = so_far(scene.limit(page, "timeout", *limit), reached);
-            scene.holder(page, "has it").help(help)
+            scene.holder(page, "has the request").help(help)
         }
         Reason::Invalid(_, bytes) => {
             let page = if bytes.is_empty() { page } else { page.note(clue::told(bytes)) };
