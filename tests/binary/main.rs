@@ -18,3 +18,4 @@ mod origin;
 mod program;
 mod reload;
 mod serve;
+mod truth;

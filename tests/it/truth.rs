@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::harness::{End, Full, GET, Program, Proxy, Response, Wire, get, latin1, proxy, through};
 
 /// What a browser sends for a page that somebody wants to look at.
-const NAVIGATION: &str = "GET / HTTP/1.1\r\nhost: foo.test\r\naccept: text/html,*/*;q=0.8\r\nsec-fetch-mode: navigate\r\n\r\n";
+const NAVIGATION: &str =
+    "GET / HTTP/1.1\r\nhost: foo.test\r\naccept: text/html,*/*;q=0.8\r\nsec-fetch-mode: navigate\r\n\r\n";
 
 /// What a script on that page sends.
 const FETCH: &str = "GET / HTTP/1.1\r\nhost: foo.test\r\naccept: text/html,*/*;q=0.8\r\nsec-fetch-mode: cors\r\n\r\n";
@@ -219,7 +220,13 @@ async fn a_page_that_is_no_refusal_goes_out_as_it_came() {
         let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
         let chunked = if body.is_empty() { "0\r\n\r\n".to_owned() } else { chunked };
         for (status, answer) in [
-            (403, format!("HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n{body}", body.len())),
+            (
+                403,
+                format!(
+                    "HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                ),
+            ),
             (400, format!("HTTP/1.1 400 Bad Request\r\ntransfer-encoding: chunked\r\n\r\n{chunked}")),
             (403, format!("HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\n\r\n{body}")),
         ] {
@@ -290,7 +297,8 @@ async fn both_connections_go_on_behind_a_page_that_was_looked_at() {
 #[tokio::test]
 async fn what_next_refuses_to_a_foreign_page_goes_out_as_it_came() {
     // From Next.js 16: its own scripts are refused as an answer, its socket as a bare word.
-    let script = FETCH.replace("GET / ", "GET /_next/static/x.js ").replace("\r\n\r\n", "\r\norigin: http://foo.test\r\n\r\n");
+    let script =
+        FETCH.replace("GET / ", "GET /_next/static/x.js ").replace("\r\n\r\n", "\r\norigin: http://foo.test\r\n\r\n");
     let refusal = "HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\nc\r\nUnauthorized\r\n0\r\n\r\n";
     let response = answered(&script, refusal).await;
     assert_eq!((response.status, response.cause(), response.text().as_str()), (403, None, "Unauthorized"));
