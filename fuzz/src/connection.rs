@@ -17,7 +17,7 @@ use std::{
 
 use portolan::http1::{
     body::{Decoder, Encoding, Framing, Out},
-    client::{Exchange, Failed, Idle},
+    client::{Behind, Exchange, Failed, Idle, Look},
     head::{Field, HeadError, Known, Read, Request, Response},
     leg::{Transport, Watch},
     server::{self, Came, Connection, GoesOn, Serving},
