@@ -118,8 +118,8 @@ fn a_program_on_the_other_loopback_address_is_named_with_the_line_that_mends_it(
     let elsewhere = Folder::new();
     let there = Listening::start(elsewhere.path(), (Ipv6Addr::LOCALHOST, port).into());
     let expected = format!(
-        "502 connect-refused: route web -> 127.0.0.1:{port}, nothing listens there; {} listens on [::1]:{port}, the other \
-         loopback address; mend portolan.toml:2 with to = {port}\n",
+        "502 connect-refused: route web -> 127.0.0.1:{port}, nothing listens there; {} listens on [::1]:{port}, the \
+         other loopback address; mend portolan.toml:2 with to = {port}\n",
         there.name()
     );
     assert_eq!(told(&folder, &format!("\"127.0.0.1:{port}\"")), expected);
@@ -145,8 +145,8 @@ fn a_program_of_elsewhere_is_named_and_not_proposed() {
     let port = nobody.port;
     let there = Listening::start(elsewhere.path(), (Ipv4Addr::LOCALHOST, port + 2).into());
     let expected = format!(
-        "502 connect-refused: route web -> :{port}, nothing listens there; {} listens on 127.0.0.1:{}; start the program, or \
-         mend the target at portolan.toml:2:1\n",
+        "502 connect-refused: route web -> :{port}, nothing listens there; {} listens on 127.0.0.1:{}; start the \
+         program, or mend the target at portolan.toml:2:26\n",
         there.name(),
         port + 2
     );
@@ -162,7 +162,7 @@ fn where_nobody_is_near_that_is_what_is_told() {
         Portolan::start(portolan(&folder, &["serve", "-q", "--listen", &format!("127.0.0.1:{}", port + 1), "/=1"]));
     let expected = format!(
         "502 connect-refused: route web -> :{port}, nothing listens there; no other program listens within 10 ports of \
-         {port}, nor does one that works in {}; start the program, or mend the target at portolan.toml:2:1\n",
+         {port}, nor does one that works in {}; start the program, or mend the target at portolan.toml:2:26\n",
         folder.path().canonicalize().unwrap().display()
     );
     assert_eq!(told(&folder, &port.to_string()), expected);
