@@ -114,7 +114,11 @@ pub(super) fn missing<'a>(
 }
 
 impl<'s> Scene<'s> {
+    /// Nothing is looked up for strangers, who are told none of it.
     fn find(setting: Setting<'s>, route: &str, target: &str) -> Option<Self> {
+        if !setting.client.peer.is_loopback() {
+            return None;
+        }
         let route = setting.snapshot.routes().iter().find(|known| *known.name == *route)?;
         let Action::Forward(forward) = &route.action else { return None };
         let mut targets = forward.upstream.endpoints().zip(&forward.origins);
@@ -199,8 +203,8 @@ fn leads_to(endpoint: &Endpoint, address: SocketAddr) -> bool {
     addresses(endpoint).iter().any(is_it)
 }
 
-/// The folder whose programs belong to a table: that in which it lies, or in which portolan was started without one. Not
-/// the root or a person's home, beneath which everything lies.
+/// The folder whose programs belong to a table: that in which it lies, or in which portolan was started without one.
+/// Not the root or a person's home, beneath which everything lies.
 fn home(origin: &Span) -> Option<PathBuf> {
     let folder = match &origin.source.path {
         // The folder of a process is told without symbolic links.

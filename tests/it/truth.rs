@@ -1,8 +1,9 @@
 //! Pages that tell the truth: what came in the place of an answer, which limit has passed, and who refuses the host.
 //!
 //! Who listens nearby is for `tests/binary/truth.rs`: here the neighbours would be in the proxy's own process. The
-//! refusals in `host_refused/` are what Vite 8.3.8, webpack-dev-server 5.2.7 and Django 5.2.19 sent (its page cut behind
-//! the words that matter), what the middleware of @angular/build 21.2 makes of Vite's, and the templates of Rails 6.1.
+//! refusals in `host_refused/` are what Vite 8.3.8, webpack-dev-server 5.2.7 and Django 5.2.19 sent (its page cut
+//! behind the words that matter), what the middleware of @angular/build 21.2 makes of Vite's, and the templates of
+//! Rails 6.1.
 
 use serde_json::Value;
 
