@@ -29,7 +29,7 @@
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
 //! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`], [`process`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`] |
 //!
 //! # Words
@@ -52,6 +52,7 @@ pub mod http1;
 pub mod listen;
 pub mod live;
 pub mod observe;
+pub mod process;
 pub mod respond;
 pub mod table;
 pub mod tunnel;

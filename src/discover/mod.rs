@@ -6,8 +6,10 @@
 //! Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
+pub mod follow;
 mod proc;
 mod propose;
+mod sockets;
 
 use std::{
     io,
@@ -18,6 +20,7 @@ use std::{
 
 pub use bind::cannot_bind;
 pub use propose::{names, route_line};
+pub use sockets::{Lookout, Socket, holders};
 
 /// One TCP socket of this machine that accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
