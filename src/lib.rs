@@ -28,7 +28,7 @@
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
-//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`watch`] |
+//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
 //! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`], [`process`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`] |
 //!
@@ -54,6 +54,7 @@ pub mod live;
 pub mod observe;
 pub mod process;
 pub mod respond;
+pub mod supervise;
 pub mod table;
 pub mod tunnel;
 pub mod upstream;
