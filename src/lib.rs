@@ -25,6 +25,7 @@
 //! |---|---|
 //! | 8 | [`cli`], `main` |
 //! | 7 | [`app`], [`demo`] |
+//! | 6 | [`control`] |
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
@@ -41,6 +42,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod discover;
