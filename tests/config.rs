@@ -1,6 +1,12 @@
-//! The words that a person reads when a file is wrong: each bad file beside what is said about it.
+//! The words that a person reads when a file is wrong, each bad file beside what is said about it; and what a good one
+//! means.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test config` writes the expectations anew; read the difference before it is kept.
+
+#[path = "config/procfiles.rs"]
+mod procfiles;
+#[path = "config/programs.rs"]
+mod programs;
 
 use std::{fs, path::Path};
 
@@ -222,7 +228,7 @@ fn the_reference_loads_without_a_word() {
     let loaded = read(Path::new("config/reference.toml"));
     assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, false));
     let config = loaded.config.expect("a config");
-    assert_eq!(config.routes.len(), 7);
+    assert_eq!((config.routes.len(), config.services.len()), (9, 3));
 }
 
 #[test]

@@ -119,7 +119,7 @@ const STATUS: Form = Integer(200, 599);
 const PORT: Form = Integer(1, 65_535);
 /// That a bare word names a service is left to the checker.
 const TARGET_TEXT: Form = Text(
-    r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+|:[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$",
+    r"^([!#-'*+.^-`|~0-9A-Za-z-]+|:[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$",
 );
 const TARGET_SHORT: Form = Either(&PORT, &TARGET_TEXT);
 const TARGET_ONE: Form = Either(&TARGET_SHORT, &Table(&TARGET));

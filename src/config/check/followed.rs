@@ -57,14 +57,16 @@ fn is_container_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// `owner`, beside the address that it must be the owner of, if that could be read.
-pub(super) fn pin(value: &Value, address: Option<&Address>, problems: &mut Problems) -> Option<Pin> {
+/// `owner`, beside the value of `to` and what could be read from it.
+pub(super) fn pin(value: &Value, to: Option<&(Option<Address>, &Value)>, problems: &mut Problems) -> Option<Pin> {
     let text = problems.filled(value, "owner")?;
     let pin =
         if text.contains('/') { Pin::Folder(problems.file(value, "owner")?) } else { Pin::Program(text.to_owned()) };
-    let Some(address) = address.filter(|address| !has_owner(address)) else { return Some(pin) };
+    let Some((Some(address), to)) = to.filter(|(address, _)| address.as_ref().is_some_and(|to| !has_owner(to))) else {
+        return Some(pin);
+    };
     problems.push(
-        Diagnostic::error("conflict", format!("`owner` has no meaning for {address}"))
+        Diagnostic::error("conflict", format!("`owner` has no meaning beside `{}`", to.text()))
             .at(value.span.clone(), "only a port of this machine has an owner that can be seen")
             .help(match address {
                 Address::Followed(_) => "leave it out: a service is found by the processes that it started",

@@ -4,6 +4,7 @@
 //!
 //! - `syntax`, `duplicate-key`: not TOML; a key, header field or condition that is written twice
 //! - `unreadable-file`, `file-too-large`, `not-utf-8`: told by [`super::load`]: there is no text to look at
+//! - `untrusted-table`: told by [`super::load`]: somebody else could have written what would start programs
 //! - `unknown-key`, `missing-key`, `wrong-type`: a key that no table of this kind has, or that it needs; another type
 //! - `conflict`: keys that exclude each other, or mean nothing without another one
 //! - `bad-value`, `bad-duration`, `bad-regex`, `bad-host`, `bad-path`, `bad-method`, `bad-header`, `bad-name`,

@@ -57,12 +57,7 @@ fn tell_rings<'d>(
         if on_way.contains(need) {
             let from = way.iter().position(|(name, _)| name == need).unwrap_or_default();
             let ring: Vec<&str> = way[from..].iter().map(|(name, _)| *name).collect();
-            let problem = Diagnostic::error("needs-cycle", in_words(&ring));
-            problems.push(
-                problem
-                    .at(at.span.clone(), format!("leads back to `{need}`"))
-                    .help("none of them could ever be started; take one `needs` out"),
-            );
+            problems.push(told(&ring).at(at.span.clone(), format!("leads back to `{need}`")));
             continue;
         }
         on_way.insert(need);
@@ -70,14 +65,14 @@ fn tell_rings<'d>(
     }
 }
 
-fn in_words(ring: &[&str]) -> String {
-    match ring {
-        [alone] => format!("`{alone}` waits for itself"),
-        _ => {
-            let names: Vec<String> = ring.iter().map(|name| format!("`{name}`")).collect();
-            format!("{} wait for each other", names.join(", "))
-        }
+fn told(ring: &[&str]) -> Diagnostic {
+    if let [alone] = ring {
+        return Diagnostic::error("needs-cycle", format!("`{alone}` waits for itself"))
+            .help("it could never be started; take it out of its own `needs`");
     }
+    let names: Vec<String> = ring.iter().map(|name| format!("`{name}`")).collect();
+    Diagnostic::error("needs-cycle", format!("{} wait for each other", names.join(", ")))
+        .help("none of them could ever be started; take one `needs` out")
 }
 
 fn tell_ports(services: &[Draft<'_>], problems: &mut Problems) {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::PathBuf};
 use super::{
     Problems, needs,
     section::{Section, nearest},
+    targets,
     values::{beside, is_token},
 };
 use crate::{
@@ -71,10 +72,7 @@ impl Services<'_> {
 }
 
 fn draft<'d>(entry: &'d Entry, problems: &mut Problems) -> Draft<'d> {
-    if !is_token(&entry.name) {
-        let problem = Diagnostic::error("bad-name", format!("`{}` cannot be the name of a service", entry.name));
-        problems.push(problem.at(entry.span.clone(), "letters, digits, - and _"));
-    }
+    check_name(entry, problems);
     match &entry.value.kind {
         Kind::Table(table) => full(entry, table, problems),
         Kind::String(_) | Kind::Array(_) => short(entry, problems),
@@ -83,6 +81,18 @@ fn draft<'d>(entry: &'d Entry, problems: &mut Problems) -> Draft<'d> {
             Draft { entry, needs: Vec::new(), port: None, service: None }
         }
     }
+}
+
+fn check_name(entry: &Entry, problems: &mut Problems) {
+    let label = if !is_token(&entry.name) {
+        "letters, digits, - and _"
+    } else if !targets::is_word(&entry.name) {
+        "a target of this name would be a port or an address"
+    } else {
+        return;
+    };
+    let problem = Diagnostic::error("bad-name", format!("`{}` cannot be the name of a service", entry.name));
+    problems.push(problem.at(entry.span.clone(), label));
 }
 
 /// `web = "npm run dev"`

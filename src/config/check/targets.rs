@@ -43,10 +43,7 @@ pub(super) fn target(value: &Value, services: &Services<'_>, problems: &mut Prob
     let section = Section::open(table, "the target", &value.span, &keys::TARGET, problems);
     let weight = section.get("weight").map(|weight| problems.integer(weight, "weight", 0, 1000));
     let to = section.get("to").map(|to| (address(to, services, problems), to));
-    let owner = section.get("owner").map(|owner| {
-        let address = to.as_ref().and_then(|(address, _)| address.as_ref());
-        followed::pin(owner, address, problems)
-    });
+    let owner = section.get("owner").map(|owner| followed::pin(owner, to.as_ref(), problems));
     let sought = followed::sought(&section, problems);
     let sought = sought.map(|(sought, value)| (sought.map(Address::Followed), value));
     let (address, written) = to.or(sought)?;
@@ -89,6 +86,11 @@ pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Pro
         Err(fault) => problems.push(fault.diagnostic(value, text)),
     }
     None
+}
+
+/// Whether a target of this text is the service of this name.
+pub(super) fn is_word(text: &str) -> bool {
+    parse(text) == Ok(Spelling::Word)
 }
 
 fn socket(value: &Value, path: &str, problems: &mut Problems) -> Option<Address> {
