@@ -165,10 +165,10 @@ mod tests {
         let wanted = format!(
             "\
 error[untrusted-table]: everybody on this machine may write {name}
-  |
-  = note: whoever writes it decides which programs are started, and they run as you
-  = help: take that right away: `chmod o-w {name}`
-  = help: if you trust it, name it: `-c {name}`
+ |
+ = note: whoever writes it decides which programs are started, and they run as you
+ = help: take that right away: `chmod o-w {name}`
+ = help: if you trust it, name it: `-c {name}`
 "
         );
         assert_eq!(refusal(&table), wanted);
