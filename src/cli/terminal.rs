@@ -75,6 +75,13 @@ impl Terminal {
         }
     }
 
+    /// A word to a person, beside whatever runs.
+    pub(super) fn hint(&self, message: &str) {
+        let arrow = if self.unicode { "➜" } else { ">" };
+        // Nobody is left to tell that telling failed.
+        let _ = writeln!(io::stderr(), "  {arrow}  {message}");
+    }
+
     /// A line of the log: after the time of day, or as an object.
     pub(super) fn note(&self, message: &str) -> String {
         if self.json {
@@ -83,6 +90,17 @@ impl Terminal {
             format!("{}  {message}\n", Zoned::now().strftime("%H:%M:%S%.3f"))
         }
     }
+}
+
+/// Rows in columns as wide as their widest text, the last one as it is.
+pub(super) fn columns<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).min(WIDEST_COLUMN));
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
 }
 
 fn locale_is_utf8() -> bool {
