@@ -6,6 +6,7 @@
 //! Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
+pub mod container;
 mod proc;
 mod propose;
 

@@ -24,7 +24,7 @@ type Owners = HashMap<SocketAddr, Vec<(Owner, Option<u32>)>>;
 /// Every listener with its owner, in no particular order.
 #[cfg(target_os = "linux")]
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
-    let sockets = linux::sockets()?;
+    let sockets = linux::sockets("/proc/net")?;
     // Sockets without owners are still worth telling.
     let mut owners = owners().unwrap_or_default();
     let found = sockets.into_iter().map(|linux::Socket { address, uid }| {
@@ -32,6 +32,12 @@ pub(super) fn listeners() -> io::Result<Vec<Listener>> {
         Listener { address, owner, uid: Some(uid) }
     });
     Ok(found.collect())
+}
+
+/// Every address at which somebody listens in the network that this process is in; it may be another than ours.
+#[cfg(target_os = "linux")]
+pub(super) fn listeners_near(pid: u32) -> io::Result<Vec<SocketAddr>> {
+    Ok(linux::sockets(&format!("/proc/{pid}/net"))?.into_iter().map(|socket| socket.address).collect())
 }
 
 /// Every listener whose owner this user may see, in no particular order.
@@ -117,7 +123,7 @@ fn command_line(words: &[OsString]) -> String {
 }
 
 /// A process chooses its words itself: none of them may drive a terminal or break a line.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
@@ -145,10 +151,10 @@ mod linux {
         pub(super) uid: u32,
     }
 
-    /// Every TCP socket in the state LISTEN.
-    pub(super) fn sockets() -> io::Result<Vec<Socket>> {
-        let mut tables = fs::read_to_string("/proc/net/tcp")?;
-        match fs::read_to_string("/proc/net/tcp6") {
+    /// Every TCP socket in the state LISTEN, of the network that `folder` tells of.
+    pub(super) fn sockets(folder: &str) -> io::Result<Vec<Socket>> {
+        let mut tables = fs::read_to_string(format!("{folder}/tcp"))?;
+        match fs::read_to_string(format!("{folder}/tcp6")) {
             Ok(table) => tables.push_str(&table),
             // A kernel without IPv6 has no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
