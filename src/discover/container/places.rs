@@ -74,17 +74,16 @@ impl Whereabouts {
         }
     }
 
-    /// One engine alone, named as in `DOCKER_HOST`.
-    pub fn only(docker_host: impl Into<String>) -> Self {
-        Self { docker_host: Some(docker_host.into()), ..Self::default() }
+    /// What `DOCKER_HOST` and `CONTAINER_HOST` of these values would name, and nothing else.
+    pub fn named(docker_host: Option<&str>, container_host: Option<&str>) -> Self {
+        let (docker_host, container_host) = (docker_host.map(str::to_owned), container_host.map(str::to_owned));
+        Self { docker_host, container_host, ..Self::default() }
     }
 
     /// The places to ask now; a context is switched and a socket comes and goes at any time.
     pub(super) fn places(&self) -> Vec<Place> {
-        let mut places = self.named(Tool::Docker, self.docker()).unwrap_or_else(|| self.existing(Tool::Docker));
-        let podman = self.container_host.as_deref().map(door);
-        let podman = self.named(Tool::Podman, podman).unwrap_or_else(|| self.existing(Tool::Podman));
-        places.extend(podman);
+        let mut places = self.places_of(Tool::Docker, self.docker());
+        places.extend(self.places_of(Tool::Podman, self.container_host.as_deref().map(door)));
         // Podman may stand in for Docker, whose socket then is a link to its own.
         let mut seen = Vec::new();
         places.retain(|place| {
@@ -96,13 +95,14 @@ impl Whereabouts {
         places
     }
 
-    fn named(&self, tool: Tool, door: Option<Door>) -> Option<Vec<Place>> {
-        door.map(|door| vec![Place { tool, door }])
-    }
-
-    fn existing(&self, tool: Tool) -> Vec<Place> {
+    /// The one that is named, or else the usual ones that exist.
+    fn places_of(&self, tool: Tool, named: Option<Door>) -> Vec<Place> {
+        let place = |door| Place { tool, door };
+        if let Some(door) = named {
+            return vec![place(door)];
+        }
         let usual = self.usual.iter().filter(|(whose, path)| *whose == tool && path.exists());
-        usual.map(|(tool, path)| Place { tool: *tool, door: Door::Unix(path.clone()) }).collect()
+        usual.map(|(_, path)| place(Door::Unix(path.clone()))).collect()
     }
 
     /// What names Docker's engine, if anything does.
@@ -321,8 +321,7 @@ mod tests {
 
     #[test]
     fn container_host_names_podman_beside_docker() {
-        let named =
-            Whereabouts { container_host: Some("unix:///run/p.sock".into()), ..Whereabouts::only("tcp://[::1]:99") };
+        let named = Whereabouts::named(Some("tcp://[::1]:99"), Some("unix:///run/p.sock"));
         assert_eq!(shown_places(&named), ["docker at tcp://[::1]:99", "podman at /run/p.sock"]);
     }
 
