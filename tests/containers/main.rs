@@ -2,7 +2,7 @@
 //!
 //! `tests/partners/docker.rs` does the same with a real engine.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
 mod fake;
 

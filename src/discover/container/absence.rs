@@ -7,7 +7,8 @@ use jiff::Zoned;
 use super::{
     super::bind,
     Container, Containers, Network, Reach, State, Tool,
-    find::{Missed, is_loopback, publisher},
+    find::{Missed, publisher},
+    inside::is_loopback,
 };
 use crate::diagnostic::printable;
 
@@ -66,6 +67,7 @@ pub(super) fn word(all: &Containers, name: &str, port: u16, missed: &Missed<'_>,
         Missed::Several(containers) => several(containers),
         Missed::Still(container) => still(container, now),
         Missed::Unpublished(container) => unpublished(all, container, port),
+        Missed::Ended(container) => ended(container),
         Missed::Deaf(container, sockets) => deaf(container, port, sockets, now),
     }
 }
@@ -204,6 +206,12 @@ fn unpublished(all: &Containers, container: &Container, port: u16) -> NotFound {
     problem.help(format!(
         "publish it: `{tool} run -p 127.0.0.1::{port} ..`, or `ports: [\"127.0.0.1::{port}\"]` in the compose file"
     ))
+}
+
+/// A container whose engine still calls it running.
+fn ended(container: &Container) -> NotFound {
+    NotFound::new(Missing::Coming, "it has just ended")
+        .help(format!("see why: `{} logs {}`", container.engine.tool, container.name))
 }
 
 /// A container that runs and has no socket that hears the port.

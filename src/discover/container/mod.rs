@@ -155,7 +155,7 @@ impl Containers {
     /// are, as long as they are of one project. On Linux the sockets inside are looked at too, anew with each call: an
     /// engine takes connections for a program that does not listen yet, and drops them.
     pub fn find(&self, name: &str, port: u16) -> Result<Found, NotFound> {
-        find::find(self, name, port, inside::listeners)
+        find::find(self, name, port, inside::Ear::look)
             .map_err(|missed| absence::word(self, name, port, &missed, &Zoned::now()))
     }
 
