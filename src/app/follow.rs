@@ -34,8 +34,9 @@ const RARE: Duration = Duration::from_secs(1);
 /// it listens.
 const ONCE_MORE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// How old the words of an absence may be while a request waits: they tell a program's last lines.
-const STALE: Duration = Duration::from_millis(250);
+/// How old an answer may be while a request waits: what happens inside of a container, and what a program says last, changes
+/// without any socket of this machine.
+const STALE: Duration = Duration::from_millis(50);
 
 /// The sockets of this machine, and when to look again.
 #[derive(Debug)]

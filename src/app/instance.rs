@@ -111,7 +111,8 @@ impl Instance {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let follower = Follower::new();
         let (runs, ends) = Runs::new();
-        let engines = Engines::default();
+        let mut engines = Engines::default();
+        engines.wanted_by(&config);
         let nothing = Services::new(World::default());
         let processes = Processes::now();
         let proxy = Proxy::start(config.clone(), log, |snapshot| {

@@ -102,7 +102,7 @@ pub(super) fn own_uid() -> Option<u32> {
 }
 
 /// `, since 09:14`, with the date when that was not today.
-fn since(started: SystemTime, now: &Zoned) -> Option<String> {
+pub(super) fn since(started: SystemTime, now: &Zoned) -> Option<String> {
     let started = Timestamp::try_from(started).ok()?.to_zoned(now.time_zone().clone());
     let format = if started.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
     // Where the system does not tell its time zone, times are UTC and must not pass for local ones.

@@ -6,6 +6,7 @@
 //! Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
+pub mod container;
 pub mod follow;
 mod proc;
 mod propose;
