@@ -15,7 +15,7 @@ use std::{
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
-use super::{Listener, Owner};
+use super::{Connection, Listener, Owner};
 use crate::diagnostic::printable;
 
 /// The processes that hold an address; several do when they share it (`SO_REUSEPORT`). The eldest stands last.
@@ -26,10 +26,27 @@ type Owners = HashMap<SocketAddr, Vec<(Owner, Option<u32>)>>;
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
     let sockets = linux::sockets()?;
     // Sockets without owners are still worth telling.
-    let mut owners = owners().unwrap_or_default();
-    let found = sockets.into_iter().map(|linux::Socket { address, uid }| {
-        let owner = owners.get_mut(&address).and_then(Vec::pop).map(|(owner, _)| owner);
-        Listener { address, owner, uid: Some(uid) }
+    let mut owners = owners(listens).unwrap_or_default();
+    let found = sockets.into_iter().filter(|socket| socket.state == linux::State::Listens).map(|socket| {
+        let owner = owners.get_mut(&socket.address).and_then(Vec::pop).map(|(owner, _)| owner);
+        Listener { address: socket.address, owner, uid: Some(socket.uid) }
+    });
+    Ok(found.collect())
+}
+
+/// Every connection whose end here has this port.
+#[cfg(target_os = "linux")]
+pub(super) fn connections(port: u16) -> io::Result<Vec<Connection>> {
+    let sockets = linux::sockets()?;
+    let mut owners = owners(|found| connects(found, port)).unwrap_or_default();
+    let here =
+        sockets.into_iter().filter(|socket| socket.state != linux::State::Listens && socket.address.port() == port);
+    let found = here.map(|socket| {
+        let lingers = socket.state == linux::State::Lingers;
+        // Connections of one port with different others share an address here, and mostly a process, too.
+        let owners = owners.get_mut(&socket.address).filter(|_| !lingers);
+        let owner = owners.and_then(Vec::pop).map(|(owner, _)| owner);
+        Connection { local: socket.address, remote: Some(socket.peer), lingers, owner }
     });
     Ok(found.collect())
 }
@@ -37,17 +54,35 @@ pub(super) fn listeners() -> io::Result<Vec<Listener>> {
 /// Every listener whose owner this user may see, in no particular order.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
-    let found = owners()?.into_iter().flat_map(|(address, owners)| {
+    let found = owners(listens)?.into_iter().flat_map(|(address, owners)| {
         owners.into_iter().map(move |(owner, uid)| Listener { address, owner: Some(owner), uid })
     });
     Ok(found.collect())
 }
 
-fn owners() -> io::Result<Owners> {
+/// Every connection whose end here has this port and whose owner this user may see.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn connections(port: u16) -> io::Result<Vec<Connection>> {
+    let found = owners(|found| connects(found, port))?.into_iter().flat_map(|(local, owners)| {
+        owners.into_iter().map(move |(owner, _)| Connection { local, remote: None, lingers: false, owner: Some(owner) })
+    });
+    Ok(found.collect())
+}
+
+fn listens(found: &listeners::Listener) -> bool {
+    found.state == listeners::SocketState::Listen
+}
+
+fn connects(found: &listeners::Listener, port: u16) -> bool {
+    !listens(found) && found.socket.port() == port
+}
+
+/// Who holds the TCP sockets that are meant.
+fn owners(is_meant: impl Fn(&listeners::Listener) -> bool) -> io::Result<Owners> {
     let mut held: Vec<(SocketAddr, listeners::Process)> = listeners::get_all()
         .map_err(|error| io::Error::other(error.to_string()))?
         .into_iter()
-        .filter(|found| found.protocol == listeners::Protocol::TCP && found.state == listeners::SocketState::Listen)
+        .filter(|found| found.protocol == listeners::Protocol::TCP && is_meant(found))
         .map(|found| (canonical(found.socket), found.process))
         .collect();
     // Of processes that share an address the eldest is most often the one that started the others.
@@ -136,16 +171,25 @@ mod linux {
 
     use super::canonical;
 
-    /// `TCP_LISTEN` of the kernel's `net/tcp_states.h`, as the tables write it.
-    const LISTEN: &str = "0A";
-
     #[derive(Debug, PartialEq, Eq)]
     pub(super) struct Socket {
         pub(super) address: SocketAddr,
+        /// The other end; a wildcard for a listener.
+        pub(super) peer: SocketAddr,
+        pub(super) state: State,
         pub(super) uid: u32,
     }
 
-    /// Every TCP socket in the state LISTEN.
+    /// The states of the kernel's `net/tcp_states.h`, as far as they differ for us.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) enum State {
+        Listens,
+        /// `TCP_TIME_WAIT`: the connection is over, its port is not free.
+        Lingers,
+        Connected,
+    }
+
+    /// Every TCP socket.
     pub(super) fn sockets() -> io::Result<Vec<Socket>> {
         let mut tables = fs::read_to_string("/proc/net/tcp")?;
         match fs::read_to_string("/proc/net/tcp6") {
@@ -157,14 +201,20 @@ mod linux {
         Ok(tables.lines().filter_map(parse).collect())
     }
 
-    /// One line of a table; `None` for a heading and for a socket that does not listen.
+    /// One line of a table; `None` for a heading.
     fn parse(line: &str) -> Option<Socket> {
         // sl local remote st tx:rx tr:when retrnsmt uid timeout inode ..
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
-        let state = fields.nth(1)?;
+        let remote = fields.next()?;
+        let state = match fields.next()? {
+            "0A" => State::Listens,
+            "06" => State::Lingers,
+            _ => State::Connected,
+        };
         let uid = fields.nth(3)?.parse().ok()?;
-        (state == LISTEN).then_some(Socket { address: canonical(parse_address(local)?), uid })
+        let [address, peer] = [canonical(parse_address(local)?), canonical(parse_address(remote)?)];
+        Some(Socket { address, peer, state, uid })
     }
 
     /// `0100007F:F5AD` or, with four words before the colon, an IPv6 address.
@@ -194,40 +244,49 @@ mod linux {
     mod tests {
         use super::*;
 
-        fn socket(address: &str, uid: u32) -> Option<Socket> {
-            Some(Socket { address: address.parse().unwrap(), uid })
+        fn listener(address: &str, uid: u32) -> Option<(SocketAddr, State, u32)> {
+            Some((address.parse().unwrap(), State::Listens, uid))
+        }
+
+        fn parsed(line: &str) -> Option<(SocketAddr, State, u32)> {
+            parse(line).map(|socket| (socket.address, socket.state, socket.uid))
         }
 
         #[test]
         fn a_listening_line_tells_address_and_user() {
             let line = "   0: 0100007F:F5AD 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31842 1 \
                         0000000000000000 100 0 0 10 0";
-            assert_eq!(parse(line), socket("127.0.0.1:62893", 1000));
+            assert_eq!(parsed(line), listener("127.0.0.1:62893", 1000));
         }
 
         #[test]
         fn an_ipv6_address_is_four_words_each_in_the_order_of_the_machine() {
             let rest = "00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0 100";
-            let parsed = |address: &str| parse(&format!("  12: {address}:1435 {rest}"));
-            assert_eq!(parsed("00000000000000000000000001000000"), socket("[::1]:5173", 0));
-            assert_eq!(parsed("00000000000000000000000000000000"), socket("[::]:5173", 0));
-            assert_eq!(parsed("B80D0120000000000000000001000000"), socket("[2001:db8::1]:5173", 0));
+            let parsed = |address: &str| parsed(&format!("  12: {address}:1435 {rest}"));
+            assert_eq!(parsed("00000000000000000000000001000000"), listener("[::1]:5173", 0));
+            assert_eq!(parsed("00000000000000000000000000000000"), listener("[::]:5173", 0));
+            assert_eq!(parsed("B80D0120000000000000000001000000"), listener("[2001:db8::1]:5173", 0));
         }
 
         #[test]
         fn an_ipv4_address_in_the_table_of_ipv6_is_told_as_ipv4() {
             let line = "   3: 0000000000000000FFFF00000100007F:1F90 00000000000000000000000000000000:0000 0A \
                         00000000:00000000 00:00000000 00000000 1000 0 9 1 0 100";
-            assert_eq!(parse(line), socket("127.0.0.1:8080", 1000));
+            assert_eq!(parsed(line), listener("127.0.0.1:8080", 1000));
         }
 
         #[test]
-        fn headings_connections_and_torn_lines_are_passed_over() {
-            let established =
-                "   1: 0100007F:F5AD 0100007F:1435 01 00000000:00000000 00:00000000 00000000 1000 0 9 1 0";
+        fn a_connection_has_two_ends_and_may_be_over() {
+            let rest = "00000000:00000000 00:00000000 00000000 1000 0 9 1 0";
+            let state = |state: &str| parse(&format!("   1: 0100007F:F5AD 0200007F:1435 {state} {rest}")).unwrap();
+            assert_eq!(state("01").peer, "127.0.0.2:5173".parse().unwrap());
+            assert_eq!([state("01").state, state("06").state], [State::Connected, State::Lingers]);
+        }
+
+        #[test]
+        fn headings_and_torn_lines_are_passed_over() {
             for line in [
                 "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
-                established,
                 "   0: 0100007F:F5AD 00000000:0000 0A",
                 "   0: 0100:F5AD 00000000:0000 0A 0:0 0:0 0 1000 0 9",
                 "",
