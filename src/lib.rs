@@ -25,6 +25,7 @@
 //! |---|---|
 //! | 8 | [`cli`], `main` |
 //! | 7 | [`app`], [`demo`] |
+//! | 6 | [`doctor`] |
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
@@ -44,6 +45,7 @@ pub mod config;
 pub mod demo;
 pub mod diagnostic;
 pub mod discover;
+pub mod doctor;
 pub mod drain;
 pub mod filter;
 pub mod forward;

@@ -4,8 +4,8 @@ use super::{Hold, Listener, hold, propose::reached_by_port};
 use crate::config::{Action, Address, Config, Route};
 
 /// The routes with a target that `listener` answers, in the order of the table.
-pub fn routes_to<'a>(config: &'a Config, listener: &'a Listener) -> impl Iterator<Item = &'a Route> {
-    config.routes.iter().filter(|route| targets(route).any(|target| leads(target, listener)))
+pub fn routes_to<'a>(config: &'a Config, listener: &Listener) -> impl Iterator<Item = &'a Route> {
+    config.routes.iter().filter(move |route| targets(route).any(|target| leads(target, listener)))
 }
 
 /// Where a route sends requests; nothing if it answers by itself.

@@ -25,7 +25,7 @@ pub use leads::{leads, routes_to, targets};
 pub use propose::{names, route_line};
 pub use users::user_name;
 pub use usual::usual;
-pub use words::{end_command, holder, way_to_end};
+pub use words::{holder, own_end, way_to_end};
 
 /// The name of our own executable.
 const PORTOLAN: &str = env!("CARGO_PKG_NAME");
@@ -60,6 +60,11 @@ impl Listener {
     /// What the user who opened it is called, where the system tells.
     pub fn user(&self) -> Option<String> {
         user_name(self.uid?)
+    }
+
+    /// Whether the user who asks has opened it, though perhaps where that user cannot look.
+    pub fn is_own(&self) -> bool {
+        self.uid.is_some() && self.uid == words::own_uid()
     }
 }
 
@@ -99,7 +104,7 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
 ///
 /// `None` also where the system does not tell: what cannot be seen is not an error of the asker.
 pub fn owner_of(address: SocketAddr) -> Option<Listener> {
-    closest(listeners().ok()?, address)
+    in_the_way(&listeners().ok()?, address).cloned()
 }
 
 /// How a listener stands in the way of an address, the most certain first.
@@ -115,13 +120,11 @@ enum Hold {
     Part,
 }
 
-/// The listener that most certainly holds `wanted`; of equals one whose owner is known.
-fn closest(found: Vec<Listener>, wanted: SocketAddr) -> Option<Listener> {
-    found
-        .into_iter()
-        .filter_map(|listener| Some((hold(listener.address, wanted)?, listener)))
-        .min_by_key(|(hold, listener)| (*hold, listener.owner.is_none()))
-        .map(|(_, listener)| listener)
+/// The listener that most certainly keeps others from `wanted`; of equals one whose owner is known.
+pub fn in_the_way<'a>(found: impl IntoIterator<Item = &'a Listener>, wanted: SocketAddr) -> Option<&'a Listener> {
+    let holds = |listener: &'a Listener| Some((hold(listener.address, wanted)?, listener));
+    let closest = found.into_iter().filter_map(holds).min_by_key(|(hold, listener)| (*hold, listener.owner.is_none()));
+    closest.map(|(_, listener)| listener)
 }
 
 /// Whether, and how, a socket that listens on `held` stands in the way of `wanted`.
@@ -267,8 +270,7 @@ mod tests {
             listener("127.0.0.1:80", None),
             listener("127.0.0.1:80", Some(3)),
         ];
-        let pid =
-            |wanted: &str| closest(found.clone(), address(wanted)).and_then(|held| held.owner).map(|owner| owner.pid);
+        let pid = |wanted: &str| in_the_way(&found, address(wanted))?.owner.as_ref().map(|owner| owner.pid);
         assert_eq!(pid("127.0.0.1:80"), Some(3));
         assert_eq!(pid("127.0.0.9:80"), Some(2));
         assert_eq!(pid("[::1]:80"), Some(1));

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::SystemTime};
 
 use jiff::{Timestamp, Zoned};
 
-use super::{Listener, Owner};
+use super::{Connection, Listener, Owner};
 use crate::diagnostic::shown;
 
 /// How many characters of a command line are told: enough to know it by, and one line of a terminal.
@@ -16,10 +16,21 @@ const AIRPLAY: &str = "ControlCenter";
 /// ``"`node server.js` (pid 4812) in ~/shop/web, since 09:14"``; of a process that cannot be seen its user, who is called
 /// `user` if anybody knows.
 pub fn holder(listener: &Listener, user: Option<&str>, now: &Zoned) -> String {
-    let Some(owner) = &listener.owner else { return unseen(listener.uid, user) };
+    let Some(owner) = &listener.owner else { return unseen(listener, user) };
     let since = owner.started.and_then(|started| moment(started, now)).map(|since| format!(", since {since}"));
     let (command, place) = (shortened(&owner.command), place(owner));
     format!("`{command}` (pid {}){place}{}", owner.pid, since.unwrap_or_default())
+}
+
+/// Why nobody can listen on a port on which nobody does: "a connection of `curl` (pid 4813) to 192.0.2.1:443 has it as
+/// its own end".
+pub fn own_end(connection: &Connection) -> String {
+    let to = connection.remote.map(|remote| format!(" to {remote}")).unwrap_or_default();
+    if connection.lingers {
+        return format!("a connection{to} that has just ended keeps it for a minute or two");
+    }
+    let owner = connection.owner.as_ref().map(|owner| format!(" of `{}` (pid {})", owner.program, owner.pid));
+    format!("a connection{}{to} has it as its own end", owner.unwrap_or_default())
 }
 
 /// `" in ~/shop/web"`, or nothing.
@@ -28,7 +39,7 @@ pub(super) fn place(owner: &Owner) -> String {
 }
 
 /// What a shell is told to end a process.
-pub fn end_command(owner: &Owner) -> String {
+pub(super) fn end_command(owner: &Owner) -> String {
     if cfg!(windows) { format!("taskkill /pid {}", owner.pid) } else { format!("kill {}", owner.pid) }
 }
 
@@ -42,9 +53,9 @@ pub fn way_to_end(owner: &Owner) -> String {
 }
 
 /// A holder of whom only the user is known, if that.
-fn unseen(uid: Option<u32>, user: Option<&str>) -> String {
-    match (uid, user) {
-        (Some(uid), _) if own_uid() == Some(uid) => {
+fn unseen(listener: &Listener, user: Option<&str>) -> String {
+    match (listener.uid, user) {
+        (Some(uid), _) if listener.is_own() => {
             format!("a process of this user (uid {uid}) that cannot be seen from here")
         }
         (Some(_), Some(user)) => format!("a process of user {user} (pid hidden)"),
@@ -126,6 +137,21 @@ mod tests {
         assert_eq!(told(Some(other), Some("ada")), "a process of user ada (pid hidden)");
         assert_eq!(told(Some(other), None), format!("a process of another user (uid {other}, pid hidden)"));
         assert_eq!(told(None, None), "a process that this user may not see");
+    }
+
+    #[test]
+    fn a_connection_is_told_with_its_ends_and_whether_it_is_over() {
+        let open = Connection {
+            local: ([127, 0, 0, 1], 40000).into(),
+            remote: Some(([192, 0, 2, 1], 443).into()),
+            lingers: false,
+            owner: Some(owner("curl")),
+        };
+        assert_eq!(own_end(&open), "a connection of `curl` (pid 4812) to 192.0.2.1:443 has it as its own end");
+        let unseen = Connection { remote: None, owner: None, ..open.clone() };
+        assert_eq!(own_end(&unseen), "a connection has it as its own end");
+        let over = Connection { lingers: true, owner: None, ..open };
+        assert_eq!(own_end(&over), "a connection to 192.0.2.1:443 that has just ended keeps it for a minute or two");
     }
 
     #[test]
