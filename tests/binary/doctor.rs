@@ -71,14 +71,11 @@ fn a_taken_port_is_a_problem_that_names_its_owner_and_the_command_that_mends_it(
 
 #[test]
 fn a_free_port_is_well() {
-    let (listener, address) = taken();
-    drop(listener);
-    let (found, _) = findings(&Folder::new(), &["--listen", &address.to_string()], "listen");
-    assert_eq!(found.len(), 1);
+    let (found, _) = findings(&Folder::new(), &["--listen", "127.0.0.1:1"], "listen");
     let expected = json!({
-        "check": "listen", "verdict": "ok", "message": format!("{address} is free"), "notes": [], "help": null,
+        "check": "listen", "verdict": "ok", "message": "127.0.0.1:1 is free", "notes": [], "help": null,
     });
-    assert_eq!(found[0], expected);
+    assert_eq!(found, [expected]);
 }
 
 #[test]
@@ -119,14 +116,12 @@ fn a_program_that_does_not_end_is_not_waited_for() {
 #[test]
 fn a_target_that_nobody_listens_at_is_a_warning_and_no_failure() {
     let (_met, met) = taken();
-    let (missed, free) = taken();
-    drop(missed);
-    let table = format!("listen = \"127.0.0.1:0\"\n[routes]\nweb = {}\ndocs = {}\n", met.port(), free.port());
+    let table = format!("listen = \"127.0.0.1:0\"\n[routes]\nweb = {}\ndocs = 1\n", met.port());
     let (found, _) = findings(&Folder::with_table(table), &[], "targets");
     let verdicts: Vec<_> = found.iter().map(|finding| finding["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["ok", "warning"], "{found:?}");
     assert!(found[0]["notes"][0].as_str().unwrap().starts_with(&format!("`web` -> :{}: `", met.port())), "{found:?}");
-    assert_eq!(found[1]["message"], format!("nothing listens at :{}, where `docs` leads", free.port()));
+    assert_eq!(found[1]["message"], "nothing listens at :1, where `docs` leads");
 }
 
 #[test]

@@ -58,16 +58,13 @@ fn a_port_is_told_with_its_owner_and_the_way_to_end_it() {
 
 #[test]
 fn a_port_without_a_listener_is_bad_and_told_with_what_is_known() {
-    let (listener, address) = listener();
-    drop(listener);
-    let port = address.port().to_string();
-    let folder = Folder::with_table(format!("[routes]\nweb = {port}\n"));
-    let said = say(&folder, &["ports", &port]);
-    let expected = format!(
-        "nothing listens on {port}\n  = note: route `web` leads there and meets nobody (portolan.toml:2:1)\n  \
-         = help: `portolan ports` shows what listens\n"
-    );
-    assert_eq!((said.code, said.out, said.err.as_str()), (1, expected, ""));
+    let said = say(&Folder::with_table("[routes]\nweb = 1\n"), &["ports", "1"]);
+    let expected = "\
+nothing listens on 1
+  = note: route `web` leads there and meets nobody (portolan.toml:2:1)
+  = help: `portolan ports` shows what listens
+";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (1, expected, ""));
 }
 
 #[test]
@@ -166,10 +163,11 @@ fn no_colour_and_no_width_reach_a_pipe() {
 #[test]
 fn a_pipe_that_is_closed_early_ends_it_quietly() {
     let (_listener, _) = listener();
+    let folder = Folder::new();
     for arguments in [&["ports"][..], &["ports", "--json"], &["doctor"], &["doctor", "--json"]] {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut command = portolan(&Folder::new(), arguments);
+        let mut command = portolan(&folder, arguments);
         let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{arguments:?}");
     }
