@@ -6,9 +6,12 @@
 //! [`names`] proposes routes to what is there. Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
+mod connections;
+pub mod follow;
 mod leads;
 mod proc;
 mod propose;
+mod sockets;
 mod users;
 mod usual;
 mod words;
@@ -21,8 +24,10 @@ use std::{
 };
 
 pub use bind::{Purpose, cannot_bind};
+pub use connections::{Connection, connections};
 pub use leads::{leads, routes_to, targets};
 pub use propose::{names, route_line};
+pub use sockets::{Lookout, Socket, holders};
 pub use users::user_name;
 pub use usual::usual;
 pub use words::{holder, own_end, way_to_end};
@@ -75,29 +80,11 @@ impl Owner {
     }
 }
 
-/// One end of a TCP connection: it keeps others from listening on its port, although nobody listens there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// The end on this machine.
-    pub local: SocketAddr,
-    /// The other end, where the system tells.
-    pub remote: Option<SocketAddr>,
-    /// It has ended, and its port is kept for a minute or two so that nothing belated meets a stranger (TIME-WAIT).
-    pub lingers: bool,
-    /// The process that holds it, where this user may see it; nobody holds one that lingers.
-    pub owner: Option<Owner>,
-}
-
 /// Every TCP listener of this machine, by port, then by address.
 pub fn listeners() -> io::Result<Vec<Listener>> {
     let mut found = proc::listeners()?;
     found.sort_by_key(|listener| (listener.address.port(), listener.address.ip()));
     Ok(found)
-}
-
-/// The connections whose end on this machine has this port, also those that a listener there has accepted.
-pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
-    proc::connections(port)
 }
 
 /// Who keeps others from listening on `address`, whether it holds that address alone or a wildcard.
@@ -210,21 +197,6 @@ mod tests {
         drop(socket);
         assert_eq!(owner_of(address), None);
         assert_eq!(owner_of(client.local_addr().unwrap()), None);
-    }
-
-    #[test]
-    fn a_connection_is_found_by_the_port_of_its_own_end() {
-        let (socket, address) = bound("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(address).unwrap();
-        let (_server, _) = socket.accept().unwrap();
-        let local = client.local_addr().unwrap();
-        let found = connections(local.port()).unwrap();
-        let ours = found.iter().find(|connection| connection.local == local).expect("an open connection is found");
-        assert!(!ours.lingers);
-        assert_eq!(ours.owner.as_ref().map(|owner| owner.pid), Some(std::process::id()));
-        if cfg!(target_os = "linux") {
-            assert_eq!(ours.remote, Some(address));
-        }
     }
 
     #[test]
