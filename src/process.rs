@@ -92,6 +92,11 @@ pub fn folder(pid: u32) -> Option<PathBuf> {
     system::folder(pid)
 }
 
+/// The words that a process was started with, where this user may see them.
+pub fn words(pid: u32) -> Vec<String> {
+    system::words(pid)
+}
+
 /// Whether a process goes by this name: that of its executable, of its first word, or of the script that it interprets.
 /// Versions and endings do not matter: `python` is `python3.11`, `vite` is `vite.js`.
 pub fn goes_by(pid: u32, name: &str) -> bool {

@@ -1,15 +1,14 @@
 //! `portolan doctor`: what is wrong with this machine, and the command that mends it.
 
-use std::{
-    env,
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
 use serde_json::json;
 
 use super::{BAD, GOOD, Outcome, answer::Answer, flags::Global, table_if_any, terminal::Terminal, typed_listen};
-use crate::doctor::{Facts, Finding, Verdict, examine};
+use crate::{
+    control,
+    doctor::{Facts, Finding, Verdict, examine},
+};
 
 /// Looks, judges and tells.
 pub(super) fn run(global: &Global, listen: Option<&str>, terminal: &Terminal) -> Outcome {
@@ -17,7 +16,7 @@ pub(super) fn run(global: &Global, listen: Option<&str>, terminal: &Terminal) ->
     let table = table_if_any(global, typed.as_ref())?;
     let written = table.config().map(|config| config.listen.clone());
     let listen = written.or(typed).unwrap_or_default();
-    let findings = examine(&Facts::gather(table, listen, &runtime_folder()));
+    let findings = examine(&Facts::gather(table, listen, control::socket::folder().map_err(|error| error.to_string())));
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let (problems, warnings) = (count(Verdict::Problem), count(Verdict::Warning));
     let mut out = io::stdout().lock();
@@ -28,16 +27,6 @@ pub(super) fn run(global: &Global, listen: Option<&str>, terminal: &Terminal) ->
         writeln!(out, "\n{}", summary(problems, warnings))?;
     }
     Ok(if problems == 0 { GOOD } else { BAD })
-}
-
-/// Where our own sockets lie.
-fn runtime_folder() -> PathBuf {
-    let named = |variable| env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_absolute());
-    if let Some(runtime) = named("XDG_RUNTIME_DIR") {
-        return runtime.join("portolan");
-    }
-    let state = named("XDG_STATE_HOME").or_else(|| Some(env::home_dir()?.join(".local/state")));
-    state.unwrap_or_default().join("portolan/run")
 }
 
 /// A line or more per finding; those that are well are left out where only faults were asked for.

@@ -16,29 +16,42 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
+    config::Route,
     diagnostic::{Diagnostic, printable, shown},
-    discover::{self, Connection, Listener},
+    discover::{self, Connection, Leads, Listener},
     doctor::Table,
 };
 
 /// Lists what listens, or tells all of one port.
 pub(super) fn run(global: &Global, arguments: &Ports, terminal: &Terminal) -> Outcome {
     let table = super::table_if_any(global, None)?;
+    let known = Known::of(&table);
     let mut listeners = discover::listeners()?;
-    let Some(port) = arguments.port else { return list(&listeners, &table, terminal) };
+    let Some(port) = arguments.port else { return list(&listeners, &known, terminal) };
     listeners.retain(|listener| listener.address.port() == port);
     // Those that a listener has accepted are no news.
     let connections = if listeners.is_empty() { discover::connections(port)? } else { Vec::new() };
-    let one = One { port, listeners, connections, table };
+    let one = One { port, listeners, connections, known };
     let text = if terminal.json { format!("{}\n", one.object()) } else { one.text(&Zoned::now(), terminal.width) };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if one.listeners.is_empty() { BAD } else { GOOD })
 }
 
-/// The names of the routes that lead to a listener, with their places.
-fn routes_to<'a>(table: &'a Table, listener: &Listener) -> Vec<(&'a str, String)> {
-    let routes = table.config().into_iter().flat_map(|config| discover::routes_to(config, listener));
-    routes.map(|route| (&*route.name, route.origin.location())).collect()
+/// The table, and where its routes lead now.
+struct Known<'a> {
+    table: &'a Table,
+    leads: Option<Leads<'a>>,
+}
+
+impl<'a> Known<'a> {
+    fn of(table: &'a Table) -> Self {
+        Self { table, leads: table.config().map(Leads::now) }
+    }
+
+    /// The routes that lead to a listener.
+    fn routes_to(&self, listener: &Listener) -> Vec<&'a Route> {
+        self.leads.iter().flat_map(|leads| leads.to(listener)).collect()
+    }
 }
 
 /// Why no route is told.
@@ -57,12 +70,12 @@ fn table_object(table: &Table) -> Value {
     }
 }
 
-fn list(listeners: &[Listener], table: &Table, terminal: &Terminal) -> Outcome {
-    let routes = |listener: &Listener| names(&routes_to(table, listener));
+fn list(listeners: &[Listener], known: &Known<'_>, terminal: &Terminal) -> Outcome {
+    let routes = |listener: &Listener| names(&known.routes_to(listener)).join(", ");
     let mut out = io::stdout().lock();
     if terminal.json {
-        let rows: Vec<_> = listeners.iter().map(|listener| with_routes(listener, table)).collect();
-        writeln!(out, "{}", json!({ "listeners": rows, "table": table_object(table) }))?;
+        let rows: Vec<_> = listeners.iter().map(|listener| with_routes(listener, known)).collect();
+        writeln!(out, "{}", json!({ "listeners": rows, "table": table_object(known.table) }))?;
         return Ok(GOOD);
     }
     if listeners.is_empty() {
@@ -74,7 +87,7 @@ fn list(listeners: &[Listener], table: &Table, terminal: &Terminal) -> Outcome {
         (Column { heading: "command", cut: Cut::End(16) }, &command),
     ];
     out.write_all(rows(listeners, &extra, terminal).as_bytes())?;
-    terminal.tell(&Vec::from_iter(refusal(table)));
+    terminal.tell(&Vec::from_iter(refusal(known.table)));
     Ok(GOOD)
 }
 
@@ -145,28 +158,28 @@ pub(super) fn object(listener: &Listener) -> Value {
     })
 }
 
-fn with_routes(listener: &Listener, table: &Table) -> Value {
+fn with_routes(listener: &Listener, known: &Known<'_>) -> Value {
     let mut object = object(listener);
-    let names = || routes_to(table, listener).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    object["routes"] = if matches!(table, Table::Refused(_)) { Value::Null } else { json!(names()) };
+    let routes = || json!(names(&known.routes_to(listener)));
+    object["routes"] = if matches!(known.table, Table::Refused(_)) { Value::Null } else { routes() };
     object
 }
 
-fn names(routes: &[(&str, String)]) -> String {
-    routes.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+fn names<'a>(routes: &[&'a Route]) -> Vec<&'a str> {
+    routes.iter().map(|route| route.name.as_str()).collect()
 }
 
 /// All that is known of one port.
-struct One {
+struct One<'a> {
     port: u16,
     /// Those on this port.
     listeners: Vec<Listener>,
     /// Those that keep the port from listeners.
     connections: Vec<Connection>,
-    table: Table,
+    known: Known<'a>,
 }
 
-impl One {
+impl One<'_> {
     /// A block per holder, in the look of errors.
     fn text(&self, now: &Zoned, width: Option<usize>) -> String {
         let mut blocks: Vec<Answer> = self.holders().iter().map(|held| self.held(held, now)).collect();
@@ -175,7 +188,7 @@ impl One {
         }
         if let Some(last) = blocks.last_mut() {
             last.notes.extend(discover::usual(self.port).map(|usual| format!("this port is mostly {usual}")));
-            last.notes.extend(refusal(&self.table).map(|refusal| refusal.message));
+            last.notes.extend(refusal(self.known.table).map(|refusal| refusal.message));
         }
         blocks.iter().map(|block| block.text(0, 2, width)).collect::<Vec<_>>().join("\n")
     }
@@ -195,10 +208,13 @@ impl One {
 
     fn held(&self, held: &[&Listener], now: &Zoned) -> Answer {
         let first = held[0];
-        let addresses: Vec<_> = held.iter().map(|listener| listener.address.to_string()).collect();
+        let mut addresses: Vec<_> = held.iter().map(|listener| listener.address.to_string()).collect();
+        // Several sockets may share one.
+        addresses.dedup();
         let mut notes = vec![format!("it listens on {}", addresses.join(" and "))];
-        let routes = held.iter().flat_map(|listener| routes_to(&self.table, listener));
-        for note in routes.map(|(name, place)| format!("route `{name}` leads there ({place})")) {
+        let routes = held.iter().flat_map(|listener| self.known.routes_to(listener));
+        let note = |route: &Route| format!("route `{}` leads there ({})", route.name, route.origin.location());
+        for note in routes.map(note) {
             // One that tries both loopback addresses leads to two listeners.
             if !notes.contains(&note) {
                 notes.push(note);
@@ -217,9 +233,10 @@ impl One {
 
     fn free(&self) -> Answer {
         let would_be = Listener { address: ([127, 0, 0, 1], self.port).into(), owner: None, uid: None };
-        let routes = routes_to(&self.table, &would_be);
         let missed =
-            routes.iter().map(|(name, place)| format!("route `{name}` leads there and meets nobody ({place})"));
+            self.known.routes_to(&would_be).into_iter().map(|route| {
+                format!("route `{}` leads there and meets nobody ({})", route.name, route.origin.location())
+            });
         Answer {
             message: format!("nothing listens on {}", self.port),
             notes: self.connections.iter().map(discover::own_end).chain(missed).collect(),
@@ -228,14 +245,14 @@ impl One {
     }
 
     fn object(&self) -> Value {
-        let listeners: Vec<_> = self.listeners.iter().map(|listener| with_routes(listener, &self.table)).collect();
+        let listeners: Vec<_> = self.listeners.iter().map(|listener| with_routes(listener, &self.known)).collect();
         let connections: Vec<_> = self.connections.iter().map(connection_object).collect();
         json!({
             "port": self.port,
             "usual": discover::usual(self.port),
             "listeners": listeners,
             "connections": connections,
-            "table": table_object(&self.table),
+            "table": table_object(self.known.table),
         })
     }
 }

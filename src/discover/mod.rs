@@ -2,7 +2,7 @@
 //!
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
 //! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`cannot_bind`]
-//! tells a person why a socket of ours could not be had, [`routes_to`] tells which routes lead to a listener, and
+//! tells a person why a socket of ours could not be had, [`Leads`] tells which routes lead to a listener, and
 //! [`names`] proposes routes to what is there. Nothing is watched and nothing is kept here: each call looks anew.
 
 mod bind;
@@ -25,7 +25,7 @@ use std::{
 
 pub use bind::{Purpose, cannot_bind};
 pub use connections::{Connection, connections};
-pub use leads::{leads, routes_to, targets};
+pub use leads::{Leads, leads, targets};
 pub use propose::{names, route_line};
 pub use sockets::{Lookout, Socket, holders};
 pub use users::user_name;

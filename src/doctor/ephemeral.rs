@@ -4,12 +4,12 @@
 //! it lasts, and a minute or two longer.
 
 use super::{Fact, Finding, listed, privileges::wanted, text};
-use crate::config::{Config, Listen};
+use crate::{
+    config::{Config, Listen},
+    supervise::port::DYNAMIC,
+};
 
 const CHECK: &str = "ephemeral";
-
-/// The ports that programs are given which `run` and `up` start: the dynamic ones of RFC 6335 §6.
-const GIVEN: (u16, u16) = (49152, 65535);
 
 /// Both ends belong to it.
 type Range = (u16, u16);
@@ -73,11 +73,12 @@ pub(super) fn examine(listen: &Listen, config: Option<&Config>, ephemeral: &Ephe
     vec![finding]
 }
 
-/// What `run` and `up` give to programs lies partly in the range nearly everywhere; each port is tried before it is given.
-fn overlap((_, last): Range) -> Option<String> {
-    let (first_given, last_given) = GIVEN;
-    (last >= first_given).then(|| {
-        format!("programs are given free ports of {first_given}-{last_given}, of which connections may take those up to {last}")
+/// Programs are given ports outside of the range, unless it leaves none.
+fn overlap(range: Range) -> Option<String> {
+    let (first, last) = (DYNAMIC.start(), DYNAMIC.end());
+    let leaves_none = is_in(range, *first) && is_in(range, *last);
+    leaves_none.then(|| {
+        format!("a port of {first}-{last} that portolan gives to a program may be taken before the program opens it")
     })
 }
 
@@ -101,8 +102,7 @@ mod tests {
     #[test]
     fn a_port_outside_of_the_range_is_well() {
         let expected =
-            Finding::ok("ephemeral", "connections are given the ports 32768-60999, and none that is asked for")
-                .note("programs are given free ports of 49152-65535, of which connections may take those up to 60999");
+            Finding::ok("ephemeral", "connections are given the ports 32768-60999, and none that is asked for");
         assert_eq!(told(62893, (32768, 60999), ""), [expected]);
     }
 
@@ -120,8 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_ends_below_what_programs_are_given_needs_no_word_about_them() {
-        assert_eq!(told(62893, (1024, 40000), "")[0].notes, [""; 0]);
+    fn a_range_that_leaves_no_port_for_programs_says_so() {
+        let told = told(8000, (49152, 65535), "");
+        let expected =
+            "a port of 49152-65535 that portolan gives to a program may be taken before the program opens it";
+        assert_eq!(told[0].notes, [expected]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod engines;
 mod ephemeral;
+mod keepers;
 mod limits;
 mod loopback;
 mod names;
@@ -17,7 +18,7 @@ mod runtime;
 mod services;
 mod targets;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -133,12 +134,13 @@ pub struct Facts {
     limits: limits::Limits,
     engines: Vec<engines::Engine>,
     runtime: runtime::Runtime,
+    orphans: Vec<keepers::Orphan>,
 }
 
 impl Facts {
     /// Looks at everything, for up to about three seconds; `listen` is where the proxy would listen, `runtime` the folder
-    /// of its sockets.
-    pub fn gather(table: Table, mut listen: Listen, runtime: &Path) -> Self {
+    /// of its sockets, or why there is none.
+    pub fn gather(table: Table, mut listen: Listen, runtime: Result<PathBuf, String>) -> Self {
         let door = loopback::Door::open();
         let loopback = loopback::look(&door);
         // Nobody can listen there, and nobody misses it.
@@ -152,6 +154,7 @@ impl Facts {
             limits: limits::look(),
             engines: engines::look(),
             runtime: runtime::look(runtime),
+            orphans: keepers::look(),
             table,
             listen,
         }
@@ -173,6 +176,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         limits::examine(&facts.limits),
         engines::examine(config, &facts.engines),
         runtime::examine(&facts.runtime),
+        keepers::examine(&facts.orphans),
     ]
     .concat()
 }

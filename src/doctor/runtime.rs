@@ -17,9 +17,11 @@ const CHECK: &str = "runtime";
 /// Others may do nothing there: whoever may write into it could answer in our place.
 const OF_OTHERS: u32 = 0o077;
 
-/// The folder, and what lies in it.
+/// The folder, and what lies in it; or why there can be none.
+pub(super) type Runtime = Result<Seen, String>;
+
 #[derive(Debug)]
-pub(super) struct Runtime {
+pub(super) struct Seen {
     path: PathBuf,
     /// `Absent` before the first start.
     folder: Fact<Folder>,
@@ -42,7 +44,11 @@ struct Socket {
     is_alive: bool,
 }
 
-pub(super) fn look(path: &Path) -> Runtime {
+pub(super) fn look(path: Result<PathBuf, String>) -> Runtime {
+    path.map(look_into)
+}
+
+fn look_into(path: PathBuf) -> Seen {
     let folder = match path.symlink_metadata() {
         Ok(found) => {
             let mode = found.permissions().mode() & 0o7777;
@@ -55,8 +61,8 @@ pub(super) fn look(path: &Path) -> Runtime {
     let entries = path.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut sockets: Vec<PathBuf> = entries.filter(is_socket).collect();
     sockets.sort();
-    Runtime {
-        path: path.to_owned(),
+    Seen {
+        path,
         folder,
         own_uid: rustix::process::geteuid().as_raw(),
         sockets: sockets.into_iter().map(|path| Socket { is_alive: is_alive(&path), path }).collect(),
@@ -69,14 +75,18 @@ fn is_alive(socket: &Path) -> bool {
 }
 
 pub(super) fn examine(runtime: &Runtime) -> Vec<Finding> {
-    let mut findings = vec![examine_folder(runtime)];
-    findings.extend(runtime.sockets.iter().filter(|socket| !socket.is_alive).map(word_stale));
+    let seen = match runtime {
+        Ok(seen) => seen,
+        Err(why) => return vec![Finding::problem(CHECK, why).help("set XDG_RUNTIME_DIR to a folder of your own")],
+    };
+    let mut findings = vec![examine_folder(seen)];
+    findings.extend(seen.sockets.iter().filter(|socket| !socket.is_alive).map(word_stale));
     findings
 }
 
-fn examine_folder(runtime: &Runtime) -> Finding {
-    let path = shown(&runtime.path);
-    let folder = match &runtime.folder {
+fn examine_folder(seen: &Seen) -> Finding {
+    let path = shown(&seen.path);
+    let folder = match &seen.folder {
         Fact::Known(folder) => folder,
         Fact::Unknown(why) => return Finding::unknown(CHECK, &format!("what {path} is"), why),
         Fact::Absent => return Finding::ok(CHECK, format!("{path} is made when it is needed")),
@@ -85,7 +95,7 @@ fn examine_folder(runtime: &Runtime) -> Finding {
         let message = format!("{path} is no folder, and portolan puts its sockets nowhere else");
         return Finding::problem(CHECK, message).help(format!("`rm {path}`"));
     }
-    if folder.uid != runtime.own_uid {
+    if folder.uid != seen.own_uid {
         let message = format!("{path} belongs to another user (uid {})", folder.uid);
         return Finding::problem(CHECK, message).help(format!("`sudo chown $USER {path}`"));
     }
@@ -93,7 +103,7 @@ fn examine_folder(runtime: &Runtime) -> Finding {
         let message = format!("{path} is open to other users (mode {:04o})", folder.mode);
         return Finding::problem(CHECK, message).help(format!("`chmod 700 {path}`"));
     }
-    let alive = runtime.sockets.iter().filter(|socket| socket.is_alive).count();
+    let alive = seen.sockets.iter().filter(|socket| socket.is_alive).count();
     Finding::ok(CHECK, format!("{path} is ours alone; {} there", counted_run(alive)))
 }
 
@@ -119,8 +129,8 @@ mod tests {
     use super::{super::Verdict, *};
 
     fn told(folder: Fact<Folder>) -> Finding {
-        let runtime = Runtime { path: "/run/user/1000/portolan".into(), folder, own_uid: 1000, sockets: Vec::new() };
-        examine(&runtime).remove(0)
+        let seen = Seen { path: "/run/user/1000/portolan".into(), folder, own_uid: 1000, sockets: Vec::new() };
+        examine(&Ok(seen)).remove(0)
     }
 
     const GOOD: Folder = Folder { is_folder: true, uid: 1000, mode: 0o700 };
@@ -153,12 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_a_place_for_sockets_is_told_to_name_one() {
+        let told = examine(&Err("neither XDG_RUNTIME_DIR nor HOME says where".into())).remove(0);
+        assert_eq!(
+            (told.verdict, told.message.as_str()),
+            (Verdict::Problem, "neither XDG_RUNTIME_DIR nor HOME says where")
+        );
+        assert_eq!(told.help.as_deref(), Some("set XDG_RUNTIME_DIR to a folder of your own"));
+    }
+
+    #[test]
     fn a_socket_that_a_crash_has_left_is_told_and_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let _alive = UnixListener::bind(folder.path().join("1.sock")).unwrap();
         drop(UnixListener::bind(folder.path().join("2.sock")).unwrap());
-        let told = examine(&look(folder.path()));
+        let told = examine(&look(Ok(folder.path().to_owned())));
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].message.ends_with("is ours alone; 1 portolan is there"), "{told:?}");
         let stale = folder.path().join("2.sock").display().to_string();
