@@ -104,6 +104,11 @@ pub fn program(pid: u32) -> Option<String> {
     Some(crate::diagnostic::printable(&path.file_name()?.to_string_lossy().replace(" (deleted)", "")))
 }
 
+/// The words that a process was started with, where this user may see them.
+pub fn words(pid: u32) -> Vec<String> {
+    system::words(pid)
+}
+
 /// Whether a process goes by this name: that of its executable, of its first word, or of the script that it interprets.
 /// Versions and endings do not matter: `python` is `python3.11`, `vite` is `vite.js`.
 pub fn goes_by(pid: u32, name: &str) -> bool {

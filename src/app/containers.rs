@@ -38,8 +38,12 @@ impl Engines {
     /// Returns when an engine has said something new.
     pub(super) async fn changed(&mut self) {
         match &mut self.told {
-            Some(told) if told.changed().await.is_ok() => {}
-            _ => std::future::pending().await,
+            Some(told) => {
+                if told.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            }
+            None => std::future::pending().await,
         }
     }
 

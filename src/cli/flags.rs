@@ -177,6 +177,27 @@ pub(super) enum Command {
     Explain(Explain),
     /// List the routes of the table, the most specific first
     Routes,
+    /// Show what listens on this machine, or who holds one port
+    ///
+    /// Each listener with its program, process, folder and start, and the routes of the table that lead there. Exit code
+    /// 1 if nothing listens on PORT.
+    ///
+    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, routes}, and
+    /// `table`, {errors}; with PORT also `port`, `usual` and, where nothing listens, `connections`, each {local, remote,
+    /// lingers, pid, program}. What is not known is null.
+    Ports(Ports),
+    /// Check what the table needs of this machine, and tell the command that mends it
+    ///
+    /// Names, ports, privileges, limits, loopback, container engines and our own sockets; nothing is changed. Exit code 1
+    /// if there is any problem, 0 if there are none or only warnings.
+    ///
+    /// With --json: `problems` and `warnings`, their numbers, and `findings`, each {check, verdict, message, notes, help};
+    /// `verdict` is ok, warning or problem, `help` is null where there is nothing to do.
+    Doctor {
+        /// Where the proxy would listen; overrides the table
+        #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+        listen: Option<String>,
+    },
     /// Write a first portolan.toml from what listens on this machine now
     Init {
         /// Replace a file that is there
@@ -235,6 +256,14 @@ fn label(text: &str) -> Result<String, String> {
 /// A time as in a table: `60s`, `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).ok_or_else(|| "a time is written as in 60s, 1m30s or 500ms".into())
+}
+
+/// What `ports` takes.
+#[derive(Debug, Args)]
+pub(super) struct Ports {
+    /// Tell all of this one
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
 }
 
 /// What `explain` takes.

@@ -2,14 +2,18 @@
 //!
 //! Exit codes: 0 fine, 1 the thing asked about is bad, 2 usage or an unreadable file.
 
+mod answer;
 mod background;
 mod banner;
 mod check;
+mod columns;
 mod demo;
+mod doctor;
 mod explain;
 mod flags;
 mod init;
 mod lines;
+mod ports;
 mod routes;
 mod run;
 mod running;
@@ -34,6 +38,7 @@ use crate::{
         load::{self, Loaded},
     },
     diagnostic::{Diagnostic, without_number},
+    doctor::Table,
     supervise::keeper::{self, Task},
 };
 use flags::{Command, Flags, Global};
@@ -138,6 +143,8 @@ fn command(flags: Flags, terminal: &Terminal) -> Outcome {
         Command::Check => check::run(&global, terminal),
         Command::Explain(arguments) => explain::run(&global, &arguments, terminal),
         Command::Routes => routes::run(&global, terminal),
+        Command::Ports(arguments) => ports::run(&global, &arguments, terminal),
+        Command::Doctor { listen } => doctor::run(&global, listen.as_deref(), terminal),
         Command::Init { force } => init::run(force, terminal),
         Command::Schema => print_schema(),
         Command::Completions { shell } => print_completions(shell),
@@ -176,6 +183,16 @@ fn load_file(file: &Path, typed: Option<&Listen>) -> Result<Loaded, Stop> {
         return Err(Stop::Told(loaded.diagnostics, usage()));
     }
     Ok(loaded)
+}
+
+/// Reads the table for a command that can do without one.
+fn table_if_any(global: &Global, typed: Option<&Listen>) -> Result<Table, Stop> {
+    if table_file(global).is_none() {
+        return Ok(Table::Absent);
+    }
+    let Loaded { config, diagnostics } = load_table(global, typed)?;
+    let errors = diagnostics.iter().filter(|problem| problem.is_error()).count();
+    Ok(config.map_or(Table::Refused(errors), |config| Table::Good(Box::new(config))))
 }
 
 fn print_schema() -> Outcome {

@@ -383,7 +383,9 @@ fn shown(file: &Path) -> PathBuf {
 /// What keeps the proxy from starting, as a value that says what to do.
 fn told(error: StartError, listen: &Listen) -> Stop {
     let problem = match error {
-        StartError::Bind(error) => discover::cannot_bind(error.address, listen.origin.as_ref(), &error.source),
+        StartError::Bind(error) => {
+            discover::cannot_bind(error.address, discover::Purpose::Proxy, listen.origin.as_ref(), &error.source)
+        }
         StartError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
             .help("write fewer or shorter `path_regex` patterns"),
         StartError::System(error) => {

@@ -9,7 +9,15 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{GOOD, Outcome, flags::Global, lines::Look, running, terminal::Terminal, up::settled};
+use super::{
+    GOOD, Outcome,
+    columns::{self, Column, Cut},
+    flags::Global,
+    lines::Look,
+    running,
+    terminal::Terminal,
+    up::settled,
+};
 use crate::{
     control::{
         CallError,
@@ -88,19 +96,27 @@ pub(super) fn print(status: &Status, terminal: &Terminal) -> io::Result<()> {
     if status.services.is_empty() {
         return writeln!(out, "the table has no services: add some to `[services]`, as in `web = \"npm run dev\"`");
     }
-    let mut rows = vec![["service", "state", "pid", "listens", "restarts", "url"].map(str::to_owned)];
-    rows.extend(status.services.iter().map(row));
-    super::terminal::columns(&mut out, &rows)
+    let rows: Vec<Vec<String>> = status.services.iter().map(row).collect();
+    out.write_all(columns::render(&COLUMNS, &rows, terminal.width, terminal.unicode).as_bytes())
 }
 
-fn row(service: &ServiceStatus) -> [String; 6] {
+const COLUMNS: [Column; 6] = [
+    Column { heading: "service", cut: Cut::Never },
+    Column { heading: "state", cut: Cut::End(12) },
+    Column { heading: "pid", cut: Cut::Never },
+    Column { heading: "listens", cut: Cut::Never },
+    Column { heading: "restarts", cut: Cut::End(8) },
+    Column { heading: "url", cut: Cut::Never },
+];
+
+fn row(service: &ServiceStatus) -> Vec<String> {
     let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();
-    [
+    vec![
         service.name.clone(),
         state(service),
         service.pid.map_or_else(String::new, |pid| pid.to_string()),
         addresses.join(" "),
-        service.restarts.to_string(),
+        if service.restarts == 0 { String::new() } else { service.restarts.to_string() },
         service.urls.first().cloned().unwrap_or_default(),
     ]
 }

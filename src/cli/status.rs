@@ -13,9 +13,10 @@ use tokio::{
 
 use super::{
     BAD, GOOD, Outcome, Stop,
+    columns::{self, Column, Cut},
     flags::Global,
     running,
-    terminal::{Terminal, columns},
+    terminal::Terminal,
 };
 use crate::{
     control::{
@@ -72,8 +73,8 @@ pub(super) fn routes(out: &mut impl Write, routes: &[RouteStatus], terminal: &Te
     if routes.is_empty() {
         return writeln!(out, "no routes yet: `portolan run -- CMD` makes one, or a portolan.toml");
     }
-    let rows: Vec<[String; 5]> = routes.iter().map(|route| row(route, terminal)).collect();
-    columns(out, &rows)?;
+    let rows: Vec<Vec<String>> = routes.iter().map(|route| row(route, terminal)).collect();
+    out.write_all(columns::render(&COLUMNS, &rows, terminal.width, terminal.unicode).as_bytes())?;
     for route in routes.iter().filter(|route| route.state != "up") {
         for note in &route.notes {
             writeln!(out, "  {}: {note}", route.name)?;
@@ -85,14 +86,22 @@ pub(super) fn routes(out: &mut impl Write, routes: &[RouteStatus], terminal: &Te
     Ok(())
 }
 
-fn row(route: &RouteStatus, terminal: &Terminal) -> [String; 5] {
+const COLUMNS: [Column; 5] = [
+    Column { heading: "state", cut: Cut::Never },
+    Column { heading: "route", cut: Cut::Never },
+    Column { heading: "url", cut: Cut::Never },
+    Column { heading: "target", cut: Cut::End(8) },
+    Column { heading: "who is there", cut: Cut::Middle(12) },
+];
+
+fn row(route: &RouteStatus, terminal: &Terminal) -> Vec<String> {
     let dot = match (route.state.as_str(), terminal.unicode) {
         ("up", true) => "●",
         ("up", false) => "*",
         (_, true) => "○",
         (_, false) => "o",
     };
-    [
+    vec![
         format!("{dot} {}", route.state),
         route.name.clone(),
         route.url.clone(),

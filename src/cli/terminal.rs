@@ -25,6 +25,8 @@ pub(super) struct Terminal {
     pub interactive: bool,
     /// `➜ ● ○` may be written.
     pub unicode: bool,
+    /// Characters of a line; `None` where nobody reads that would mind.
+    pub width: Option<usize>,
     color: Color,
 }
 
@@ -36,6 +38,7 @@ impl Terminal {
             verbose: global.verbose,
             interactive: io::stdout().is_terminal(),
             unicode: locale_is_utf8(),
+            width: width(),
             color: global.color,
         }
     }
@@ -92,15 +95,10 @@ impl Terminal {
     }
 }
 
-/// Rows in columns as wide as their widest text, the last one as it is.
-pub(super) fn columns<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(|column| width(column).min(WIDEST_COLUMN));
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
+/// The width of the terminal that standard output is; one that does not know its width says 0.
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 fn locale_is_utf8() -> bool {
