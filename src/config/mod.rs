@@ -9,7 +9,10 @@ pub mod check;
 pub mod document;
 mod keys;
 pub mod load;
+pub mod procfile;
 pub mod schema;
+#[cfg(unix)]
+mod trust;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -17,6 +20,7 @@ use crate::diagnostic::Span;
 
 mod words;
 
+pub use check::{parse_duration, plain_forward};
 pub use words::Words;
 
 /// Where the proxy listens when nothing says otherwise.

@@ -11,11 +11,10 @@ use std::{
 };
 
 use super::{
-    Hold, Listener, Owner,
-    bind::{PORTOLAN, unseen},
-    hold,
+    Hold, Listener, Owner, PORTOLAN, hold,
     look::{Holder, Sight},
     propose::NOT_PROPOSED,
+    words::unseen,
 };
 use crate::diagnostic::shown;
 
@@ -178,7 +177,7 @@ pub struct Who<'l>(pub &'l Listener);
 
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(owner) = &self.0.owner else { return f.write_str(&unseen(self.0.uid)) };
+        let Some(owner) = &self.0.owner else { return f.write_str(&unseen(self.0, self.0.user().as_deref())) };
         if is_airplay(self.0) {
             return write!(f, "AirPlay Receiver of macOS (pid {})", owner.pid);
         }
@@ -310,6 +309,6 @@ mod tests {
     #[test]
     fn who_cannot_be_seen_is_told_by_the_user() {
         let hidden = Listener { owner: None, uid: Some(u32::MAX), ..listener("[::1]:80", 7, "", "") };
-        assert_eq!(Who(&hidden).to_string(), format!("a process of another user (uid {})", u32::MAX));
+        assert_eq!(Who(&hidden).to_string(), format!("a process of another user (uid {}, pid hidden)", u32::MAX));
     }
 }

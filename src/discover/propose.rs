@@ -8,10 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::{
-    Listener, Owner,
-    bind::{PORTOLAN, own_uid},
-};
+use super::{Listener, Owner, PORTOLAN, words::own_uid};
 
 /// Programs that never speak HTTP where they listen, and we ourselves. Short on purpose: what is unclear, such as
 /// `docker-proxy` or the forwarded ports of `ssh`, stays in the proposals.
@@ -69,7 +66,7 @@ pub fn names(listeners: &[Listener]) -> Vec<(String, &Listener)> {
 }
 
 /// Whether a bare port as target, which tries both loopback addresses, leads there.
-fn reached_by_port(ip: IpAddr) -> bool {
+pub(super) fn reached_by_port(ip: IpAddr) -> bool {
     ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
 }
 
