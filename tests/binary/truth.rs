@@ -12,7 +12,7 @@ use portolan::discover;
 use serde_json::Value;
 
 use crate::{
-    client::{Answer, Connection, get, request_of_host},
+    client::{Answer, Connection, request_of_host, until},
     folder::Folder,
     origin::origin,
     program::{Portolan, portolan, tell},
@@ -90,8 +90,24 @@ impl Drop for Listening {
 /// What curl is told where the only route leads to this target.
 fn told(folder: &Folder, target: &str) -> String {
     folder.write("portolan.toml", format!("[routes]\nweb = {{ path = \"/\", to = {target} }}\n"));
-    let portolan = Portolan::serve(folder, &["-q"]);
-    ask(&portolan, "localhost", "/", "user-agent: curl/8.9.1").body
+    told_by(&Portolan::serve(folder, &["-q"]))
+}
+
+fn told_by(portolan: &Portolan) -> String {
+    ask_who_listens(portolan, "/", "user-agent: curl/8.9.1").body
+}
+
+/// As [`ask`], and again where an overloaded machine did not say in time who listens.
+fn ask_who_listens(portolan: &Portolan, path: &str, field: &str) -> Answer {
+    let mut answer = ask(portolan, "localhost", path, field);
+    until("a look at who listens", || {
+        let has_looked = ["(pid ", "no other program listens"].iter().any(|sign| answer.body.contains(sign));
+        if !has_looked {
+            answer = ask(portolan, "localhost", path, field);
+        }
+        has_looked
+    });
+    answer
 }
 
 fn ask(portolan: &Portolan, host: &str, path: &str, field: &str) -> Answer {
@@ -175,7 +191,7 @@ fn a_program_to_which_another_route_leads_is_no_neighbour() {
     let _api = Listening::start(folder.path(), (Ipv4Addr::LOCALHOST, next).into());
     folder.write("portolan.toml", format!("[routes]\nweb = {{ path = \"/\", to = {port} }}\napi = {next}\n"));
     let portolan = Portolan::serve(&folder, &["-q"]);
-    let line = ask(&portolan, "localhost", "/", "user-agent: curl/8.9.1").body;
+    let line = told_by(&portolan);
     assert!(line.contains("nothing listens there; no other program listens within 10 ports"), "{line}");
 }
 
@@ -185,7 +201,7 @@ fn a_typed_route_is_mended_as_it_was_typed() {
     let (port, next) = (nobody.port, nobody.port + 1);
     let _there = Listening::start(folder.path(), (Ipv4Addr::LOCALHOST, next).into());
     let portolan = Portolan::serve(&folder, &["-q", &format!("/={port}")]);
-    let line = ask(&portolan, "localhost", "/", "user-agent: curl/8.9.1").body;
+    let line = told_by(&portolan);
     assert!(line.ends_with(&format!("; write {next} in the place of {port}\n")), "{line}");
 }
 
@@ -196,12 +212,12 @@ fn a_page_and_a_program_are_told_the_same() {
     let there = Listening::start(folder.path(), (Ipv4Addr::LOCALHOST, next).into());
     folder.write("portolan.toml", format!("[routes]\nweb = {{ path = \"/\", to = {port} }}\n"));
     let portolan = Portolan::serve(&folder, &["-q"]);
-    let problem: Value = serde_json::from_str(&get(portolan.address(), "/").body).unwrap();
+    let problem: Value = serde_json::from_str(&ask_who_listens(&portolan, "/", "accept: */*").body).unwrap();
     assert_eq!(problem["origin"], "portolan.toml:2:26");
     assert_eq!(problem["help"][0], format!("mend portolan.toml:2 with `to = {next}`"));
     let note = problem["notes"][0].as_str().unwrap();
     assert_eq!(note.replace('`', ""), format!("{} listens on 127.0.0.1:{next}", there.name()));
-    let page = ask(&portolan, "localhost", "/", "accept: text/html").body;
+    let page = ask_who_listens(&portolan, "/", "accept: text/html").body;
     assert!(page.contains(&format!("mend portolan.toml:2 with <code>to = {next}</code>")), "{page}");
 }
 
@@ -218,7 +234,7 @@ fn whoever_hangs_up_is_named_and_so_is_whoever_speaks_something_else() {
     for (path, cause, words) in
         [("/up", "upstream-closed", " listens there"), ("/", "bad-upstream-reply", " sent that")]
     {
-        let answer = get(portolan.address(), path);
+        let answer = ask_who_listens(&portolan, path, "accept: */*");
         assert_eq!(answer.field("x-portolan-error"), Some(cause));
         let problem: Value = serde_json::from_str(&answer.body).unwrap();
         let notes: Vec<_> = problem["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -233,17 +249,14 @@ fn a_request_without_a_route_is_told_what_listens_without_one() {
     let listener = (1024..).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()).unwrap();
     let port = listener.local_addr().unwrap().port();
     let portolan = Portolan::serve(&folder, &["-q"]);
-    let note_to = |host: &str| {
-        let problem: Value = serde_json::from_str(&ask(&portolan, host, "/", "accept: */*").body).unwrap();
-        problem["notes"].as_array().unwrap().iter().filter_map(Value::as_str).map(str::to_owned).collect::<String>()
-    };
-    let told = note_to("localhost");
-    let expected = format!(" = {port}  # ");
-    assert!(told.contains(&expected) && told.contains(&format!("(pid {}, ", std::process::id())), "{told}");
-    assert!(!told.contains(&format!(" = {}", portolan.address().port())), "{told}");
+    let line = format!(" = {port}  # ");
+    let us = format!("(pid {}, ", std::process::id());
+    let told = ask_who_listens(&portolan, "/", "accept: */*").body;
+    assert!(told.contains(&line) && told.contains(&us), "{told}");
+    assert!(!told.contains(&format!(" = {}  # ", portolan.address().port())), "{told}");
 
     folder.save("portolan.toml", format!("[routes]\nweb = {{ path = \"/web\", to = {port} }}\n"));
-    crate::client::until("the route is live", || !note_to("localhost").contains(&expected));
+    until("the route is live", || !ask(&portolan, "localhost", "/", "accept: */*").body.contains(&line));
 }
 
 #[test]
