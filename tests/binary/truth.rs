@@ -156,6 +156,19 @@ fn a_program_of_the_folder_that_took_the_next_port_is_named_with_the_line_that_m
 }
 
 #[test]
+fn a_request_that_waited_in_vain_is_told_who_else_may_be_meant() {
+    let (folder, nobody) = (Folder::new(), Nobody::new());
+    let (port, next) = (nobody.port, nobody.port + 1);
+    let there = Listening::start(folder.path(), (Ipv4Addr::LOCALHOST, next).into());
+    folder.write("portolan.toml", format!("[routes]\nweb = {{ path = \"/\", to = {port}, hold = \"100ms\" }}\n"));
+    let portolan = Portolan::serve(&folder, &["-q"]);
+    let answer = ask_who_listens(&portolan, "/", "user-agent: curl/8.9.1");
+    assert_eq!((answer.status, answer.field("x-portolan-error")), (503, Some("hold-expired")));
+    let expected = format!("; {} listens on 127.0.0.1:{next}; mend portolan.toml:2 with to = {next}\n", there.name());
+    assert!(answer.body.ends_with(&expected), "{}", answer.body);
+}
+
+#[test]
 fn a_program_of_elsewhere_is_named_and_not_proposed() {
     let (folder, elsewhere, nobody) = (Folder::new(), Folder::new(), Nobody::new());
     let port = nobody.port;
