@@ -23,8 +23,11 @@ pub(super) fn run(global: &Global, listen: Option<&str>, terminal: &Terminal) ->
     if terminal.json {
         writeln!(out, "{}", json!({ "problems": problems, "warnings": warnings, "findings": findings }))?;
     } else {
-        out.write_all(text(&findings, terminal).as_bytes())?;
-        writeln!(out, "\n{}", summary(problems, warnings))?;
+        let text = text(&findings, terminal);
+        // Whoever asks for faults only is told nothing where there are none.
+        if !text.is_empty() {
+            writeln!(out, "{text}\n{}", summary(problems, warnings))?;
+        }
     }
     Ok(if problems == 0 { GOOD } else { BAD })
 }

@@ -81,7 +81,7 @@ fn list(listeners: &[Listener], known: &Known<'_>, terminal: &Terminal) -> Outco
     if listeners.is_empty() {
         writeln!(out, "nothing listens on this machine")?;
     }
-    let command = |listener: &Listener| listener.owner.as_ref().map(|owner| owner.command.clone()).unwrap_or_default();
+    let command = |listener: &Listener| listener.owner.as_ref().map(discover::command).unwrap_or_default().to_owned();
     let extra: [Extra<'_>; 2] = [
         (Column { heading: "route", cut: Cut::Never }, &routes),
         (Column { heading: "command", cut: Cut::End(16) }, &command),

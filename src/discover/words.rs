@@ -18,7 +18,7 @@ const AIRPLAY: &str = "ControlCenter";
 pub fn holder(listener: &Listener, user: Option<&str>, now: &Zoned) -> String {
     let Some(owner) = &listener.owner else { return unseen(listener, user) };
     let since = owner.started.and_then(|started| moment(started, now)).map(|since| format!(", since {since}"));
-    let (command, place) = (shortened(&owner.command), place(owner));
+    let (command, place) = (shortened(command(owner)), place(owner));
     format!("`{command}` (pid {}){place}{}", owner.pid, since.unwrap_or_default())
 }
 
@@ -83,6 +83,16 @@ fn moment(started: SystemTime, now: &Zoned) -> Option<String> {
     // Where the system does not tell its time zone, times are UTC and must not pass for local ones.
     let zone = if now.time_zone().is_unknown() { " UTC" } else { "" };
     Some(format!("{}{zone}", started.strftime(format)))
+}
+
+/// The words that a process was started with, without the folder of its program: that tells least and is longest.
+pub fn command(owner: &Owner) -> &str {
+    let (program, _) = owner.command.split_once(' ').unwrap_or((&owner.command, ""));
+    let folder = program.rfind('/').map_or(0, |slash| slash + 1);
+    let name = &program[folder..];
+    // A folder with a blank in its name looks like the end of a program; `python3` is a link to `python3.13`.
+    let is_program = !name.is_empty() && (owner.program.starts_with(name) || name.starts_with(&owner.program));
+    if is_program { &owner.command[folder..] } else { &owner.command }
 }
 
 /// The start of a long command.
@@ -178,6 +188,15 @@ mod tests {
     fn a_start_beyond_every_calendar_is_left_out() {
         let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
         assert_eq!(moment(never, &now()), None);
+    }
+
+    #[test]
+    fn a_program_is_told_without_its_folder_where_that_is_certain() {
+        let told = |program: &str, words: &str| command(&Owner { command: words.into(), ..owner(program) }).to_owned();
+        assert_eq!(told("python3.13", "/usr/bin/python3 -m http.server"), "python3 -m http.server");
+        assert_eq!(told("node", "node /srv/shop/server.js"), "node /srv/shop/server.js");
+        assert_eq!(told("bin", "/opt/My App/bin --serve"), "/opt/My App/bin --serve");
+        assert_eq!(told("node", "next-server (v16)"), "next-server (v16)");
     }
 
     #[test]
