@@ -78,6 +78,13 @@ impl Terminal {
         }
     }
 
+    /// A word to a person, beside whatever runs.
+    pub(super) fn hint(&self, message: &str) {
+        let arrow = if self.unicode { "➜" } else { ">" };
+        // Nobody is left to tell that telling failed.
+        let _ = writeln!(io::stderr(), "  {arrow}  {message}");
+    }
+
     /// A line of the log: after the time of day, or as an object.
     pub(super) fn note(&self, message: &str) -> String {
         if self.json {

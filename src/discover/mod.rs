@@ -7,6 +7,7 @@
 
 mod bind;
 mod connections;
+pub mod container;
 pub mod follow;
 mod leads;
 mod proc;

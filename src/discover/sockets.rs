@@ -17,6 +17,9 @@ pub struct Socket {
     pub uid: u32,
 }
 
+#[cfg(target_os = "linux")]
+pub(super) use linux::tables;
+
 /// Asks the kernel, as often as wanted.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ impl Lookout {
     pub fn look(&mut self) -> io::Result<Vec<Socket>> {
         let mut sockets = match self.diagnose() {
             Some(sockets) => sockets,
-            None => linux::tables()?,
+            None => tables("/proc/net")?,
         };
         sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip(), socket.inode));
         Ok(sockets)
@@ -210,15 +213,15 @@ pub(super) mod linux {
         Some(Socket { address: SocketAddr::new(ip.to_canonical(), port), inode: inode.into(), uid })
     }
 
-    /// The same from the tables that the kernel writes as text.
-    pub(super) fn tables() -> io::Result<Vec<Socket>> {
-        Ok(text_tables()?.lines().filter_map(parse_line).collect())
+    /// The same from the tables that the kernel writes as text, of the network that `folder` tells of.
+    pub(in crate::discover) fn tables(folder: &str) -> io::Result<Vec<Socket>> {
+        Ok(text_tables(folder)?.lines().filter_map(parse_line).collect())
     }
 
     /// Every TCP socket of both families, a line each (`man 5 proc_pid_net`).
-    pub(in crate::discover) fn text_tables() -> io::Result<String> {
-        let mut tables = fs::read_to_string("/proc/net/tcp")?;
-        match fs::read_to_string("/proc/net/tcp6") {
+    pub(in crate::discover) fn text_tables(folder: &str) -> io::Result<String> {
+        let mut tables = fs::read_to_string(format!("{folder}/tcp"))?;
+        match fs::read_to_string(format!("{folder}/tcp6")) {
             Ok(table) => tables.push_str(&table),
             // A kernel without IPv6 has no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -314,7 +317,7 @@ pub(super) mod linux {
                 std::net::TcpListener::bind("0.0.0.0:0").unwrap(),
             ];
             let told = Diagnosis::open().and_then(|mut diagnosis| diagnosis.listeners()).unwrap();
-            let written = tables().unwrap();
+            let written = tables("/proc/net").unwrap();
             for socket in &sockets {
                 let address = socket.local_addr().unwrap();
                 let find = |all: &[Socket]| all.iter().find(|socket| socket.address == address).cloned();

@@ -77,7 +77,7 @@ pub(super) fn own_uid() -> Option<u32> {
 }
 
 /// `09:14`, with the date when that was not today.
-fn moment(started: SystemTime, now: &Zoned) -> Option<String> {
+pub(super) fn moment(started: SystemTime, now: &Zoned) -> Option<String> {
     let started = Timestamp::try_from(started).ok()?.to_zoned(now.time_zone().clone());
     let format = if started.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
     // Where the system does not tell its time zone, times are UTC and must not pass for local ones.

@@ -12,7 +12,10 @@ use http::{Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
 
 use super::{Endpoint, connect::connect};
 use crate::config::Health;
@@ -41,13 +44,20 @@ fn note(endpoint: &Endpoint, failures: u32) {
 }
 
 async fn is_well(endpoint: &Endpoint, health: &Health) -> bool {
-    ask(endpoint, health).await.is_some_and(|status| status < 400)
+    match connect(endpoint, health.timeout).await {
+        Ok(stream) => answers(stream, &health.path).await,
+        Err(_) => false,
+    }
 }
 
-async fn ask(endpoint: &Endpoint, health: &Health) -> Option<u16> {
-    let stream = connect(endpoint, health.timeout).await.ok()?;
+/// Whether GET of `path` is answered with a status below 400.
+pub async fn answers(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) -> bool {
+    ask(stream, path).await.is_some_and(|status| status < 400)
+}
+
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) -> Option<u16> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = Request::get(&health.path)
+    let request = Request::get(path)
         .header(header::HOST, "localhost")
         .header(header::USER_AGENT, concat!("portolan/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
