@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::SystemTime};
 
 use jiff::{Timestamp, Zoned};
 
-use super::{Connection, Listener, Owner};
+use super::{
+    Connection, Listener, Owner,
+    container::{Container, State},
+};
 use crate::diagnostic::shown;
 
 /// How many characters of a command line are told: enough to know it by, and one line of a terminal.
@@ -20,6 +23,20 @@ pub fn holder(listener: &Listener, user: Option<&str>, now: &Zoned) -> String {
     let since = owner.started.and_then(|started| moment(started, now)).map(|since| format!(", since {since}"));
     let (command, place) = (shortened(command(owner)), place(owner));
     format!("`{command}` (pid {}){place}{}", owner.pid, since.unwrap_or_default())
+}
+
+/// ``"container `shop-db-1` of postgres:17, since 09:14"``: who holds a port that an engine's helper has opened.
+pub fn container_holder(container: &Container, now: &Zoned) -> String {
+    let since = match &container.state {
+        State::Running { since: Some(since), .. } => moment(*since, now).map(|since| format!(", since {since}")),
+        _ => None,
+    };
+    format!("container `{}` of {}{}", container.name, container.image, since.unwrap_or_default())
+}
+
+/// How a person frees a port that a container publishes: its engine's helper is not to be killed.
+pub fn way_to_stop(container: &Container) -> String {
+    format!("stop it with `{} stop {}`", container.engine.tool, container.name)
 }
 
 /// Why nobody can listen on a port on which nobody does: "a connection of `curl` (pid 4813) to 192.0.2.1:443 has it as
@@ -109,7 +126,7 @@ mod tests {
 
     use jiff::tz::{TimeZone, offset};
 
-    use super::*;
+    use super::{super::container::samples, *};
 
     fn now() -> Zoned {
         "2025-11-23T11:00Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC)
@@ -162,6 +179,14 @@ mod tests {
         assert_eq!(own_end(&unseen), "a connection has it as its own end");
         let over = Connection { lingers: true, owner: None, ..open };
         assert_eq!(own_end(&over), "a connection to 192.0.2.1:443 that has just ended keeps it for a minute or two");
+    }
+
+    #[test]
+    fn a_container_is_told_by_name_and_stopped_by_its_engine() {
+        let since = Some(at("2025-11-23T09:14:30"));
+        let container = Container { state: State::Running { since, pid: None }, ..samples::running("shop-db-1") };
+        assert_eq!(container_holder(&container, &now()), "container `shop-db-1` of bb:1, since 09:14");
+        assert_eq!(way_to_stop(&container), "stop it with `docker stop shop-db-1`");
     }
 
     #[test]

@@ -113,7 +113,8 @@ fn json_has_the_documented_fields() {
     let rows = answer["listeners"].as_array().unwrap();
     let row = rows.iter().find(|row| row["port"] == port).unwrap();
     let fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
-    let documented = ["address", "port", "pid", "program", "command", "folder", "started", "uid", "user", "routes"];
+    let documented =
+        ["address", "port", "pid", "program", "command", "folder", "started", "uid", "user", "container", "routes"];
     assert_eq!(fields, documented);
     assert_eq!((&row["address"], &row["routes"]), (&json!(address.to_string()), &json!(["web"])));
     assert_eq!(row["folder"], json!(std::env::current_dir().unwrap()));
