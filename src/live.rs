@@ -69,6 +69,8 @@ pub enum Action {
 pub struct Forward {
     /// Where to.
     pub upstream: Upstream,
+    /// Where that was written, in the order of the endpoints.
+    pub origins: Vec<crate::diagnostic::Span>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// Until the answer begins.
@@ -115,6 +117,7 @@ impl Route {
         let action = match route.action {
             config::Action::Forward(forward) => Action::Forward(Forward {
                 upstream: Upstream::new(&forward, endpoint),
+                origins: forward.targets.iter().map(|target| target.origin.clone()).collect(),
                 connect_timeout: forward.connect_timeout,
                 timeout: forward.timeout,
                 retries: forward.retries,

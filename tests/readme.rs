@@ -190,7 +190,8 @@ fn every_cause() -> Vec<Cause> {
         Overloaded,
         ConnectTimeout,
         UpstreamTimeout,
-        Loop
+        Loop,
+        HostRefused
     )
 }
 

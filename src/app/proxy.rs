@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     config::Config,
     drain::{self, Trigger, Watcher},
-    forward::{Client, Worker},
+    forward::{Client, Common, Worker},
     listen::{
         self, BindError, Counted,
         conn::{self, Server},
@@ -85,16 +85,17 @@ impl Proxy {
         let inboxes: Vec<Inbox> =
             inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
         let mut listeners = Some(listeners);
+        let common = Arc::<Common>::default();
         let (started, starting) = std::sync::mpsc::channel();
         for (number, mail) in mails.into_iter().enumerate() {
             // The first worker accepts for all of them.
             let accepts = listeners.take().map(|listeners| Accepts { listeners, inboxes: inboxes.clone(), limit });
             let (live, log, watcher) = (Arc::clone(&live), log.clone(), watcher.clone());
-            let started = started.clone();
+            let (common, started) = (Arc::clone(&common), started.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        run(&runtime, Worker::new(live.reader(), log, port), accepts, mail, watcher, &started);
+                        run(&runtime, Worker::new(live.reader(), log, common, port), accepts, mail, watcher, &started);
                     }
                     // Nobody waits any more once another worker has failed.
                     Err(error) => drop(started.send(Err(error))),

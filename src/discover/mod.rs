@@ -3,13 +3,16 @@
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
 //! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`cannot_bind`]
 //! tells a person why a socket of ours could not be had, [`Leads`] tells which routes lead to a listener, and
-//! [`names`] proposes routes to what is there. Nothing is watched and nothing is kept here: each call looks anew.
+//! [`names`] proposes routes to what is there. Each call looks anew; [`look`] shares one among many who ask, and
+//! [`neighbours`] finds the program that somebody missed.
 
 mod bind;
 mod connections;
 pub mod container;
 pub mod follow;
 mod leads;
+pub mod look;
+pub mod neighbours;
 mod proc;
 mod propose;
 mod sockets;
@@ -27,7 +30,7 @@ use std::{
 pub use bind::{Purpose, cannot_bind};
 pub use connections::{Connection, connections};
 pub use leads::{Leads, leads, targets};
-pub use propose::{names, route_line};
+pub use propose::{names, route_line, target_of};
 pub use sockets::{Lookout, Socket, holders};
 pub use users::user_name;
 pub use usual::usual;

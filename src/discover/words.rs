@@ -70,7 +70,7 @@ pub fn way_to_end(owner: &Owner) -> String {
 }
 
 /// A holder of whom only the user is known, if that.
-fn unseen(listener: &Listener, user: Option<&str>) -> String {
+pub(super) fn unseen(listener: &Listener, user: Option<&str>) -> String {
     match (listener.uid, user) {
         (Some(uid), _) if listener.is_own() => {
             format!("a process of this user (uid {uid}) that cannot be seen from here")

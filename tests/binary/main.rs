@@ -20,3 +20,4 @@ mod ports;
 mod program;
 mod reload;
 mod serve;
+mod truth;
