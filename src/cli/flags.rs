@@ -138,7 +138,7 @@ pub(super) enum Command {
         #[arg(value_name = "SERVICE")]
         services: Vec<String>,
     },
-    /// Tell what the running portolan does: listeners, routes and who stands behind them, services
+    /// Tell what the running portolan does: routes, who stands behind them, services
     ///
     /// Exit code 1 if its table has errors, or if none runs.
     Status,

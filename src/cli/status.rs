@@ -24,6 +24,7 @@ use crate::{
         api::{Accepted, Owner, Reloaded, RouteStatus, Status},
     },
     diagnostic::{Diagnostic, shown},
+    upstream::health,
 };
 
 /// How often `wait` asks.
@@ -243,20 +244,8 @@ async fn answers(status: &Status, name: &str) -> bool {
 async fn has_answer(status: &Status, url: &str) -> bool {
     let Some(address) = status.listen.first() else { return false };
     let Ok(stream) = TcpStream::connect(address).await else { return false };
-    ask(stream, url).await.unwrap_or(false)
-}
-
-async fn ask(stream: TcpStream, url: &str) -> Option<bool> {
-    use http_body_util::Empty;
-    let uri: http::Uri = url.parse().ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;
-    tokio::spawn(connection);
-    let request = http::Request::get(uri.path_and_query()?.as_str())
-        .header(http::header::HOST, uri.authority()?.as_str())
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())
-        .ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    Some(!response.headers().contains_key("x-portolan-error"))
+    let Ok(url) = url.parse::<http::Uri>() else { return false };
+    let host = url.authority().map_or("localhost", |authority| authority.as_str());
+    let head = health::get(stream, host, url.path()).await;
+    head.is_some_and(|head| !head.headers.contains_key("x-portolan-error"))
 }

@@ -24,7 +24,7 @@ use super::{Listener, listeners};
 const FRESH: Duration = Duration::from_millis(250);
 
 /// The longest that anybody waits for a look; a page goes out without it then.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a look saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Looks(Mutex<Option<Look>>);
 type Look = watch::Receiver<Option<(Instant, Arc<Sight>)>>;
 
 impl Looks {
-    /// Who listens now, or did a quarter of a second ago; `None` where the system does not tell, or not within 200 ms.
+    /// Who listens now, or did a quarter of a second ago; `None` where the system does not tell, or not within a second.
     /// Must be called on a runtime.
     pub async fn look(&self) -> Option<Arc<Sight>> {
         self.look_by(listeners).await

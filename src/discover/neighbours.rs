@@ -309,6 +309,6 @@ mod tests {
     #[test]
     fn who_cannot_be_seen_is_told_by_the_user() {
         let hidden = Listener { owner: None, uid: Some(u32::MAX), ..listener("[::1]:80", 7, "", "") };
-        assert_eq!(Who(&hidden).to_string(), format!("a process of another user (uid {})", u32::MAX));
+        assert_eq!(Who(&hidden).to_string(), format!("a process of another user (uid {}, pid hidden)", u32::MAX));
     }
 }

@@ -52,13 +52,18 @@ async fn is_well(endpoint: &Endpoint, health: &Health) -> bool {
 
 /// Whether GET of `path` is answered with a status below 400.
 pub async fn answers(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) -> bool {
-    ask(stream, path).await.is_some_and(|status| status < 400)
+    get(stream, "localhost", path).await.is_some_and(|head| head.status.as_u16() < 400)
 }
 
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) -> Option<u16> {
+/// The head of the answer to GET of `path`, as `host`; of no interest is what follows it.
+pub async fn get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    host: &str,
+    path: &str,
+) -> Option<http::response::Parts> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path)
-        .header(header::HOST, "localhost")
+        .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("portolan/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -70,5 +75,5 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) 
         // A short answer is whole in the moment in which the connection that brought it ends.
         _ = connection => answered.await,
     };
-    Some(response.ok()?.status().as_u16())
+    Some(response.ok()?.into_parts().0)
 }
