@@ -25,11 +25,12 @@
 //! |---|---|
 //! | 8 | [`cli`], `main` |
 //! | 7 | [`app`], [`demo`] |
+//! | 6 | [`control`] |
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
-//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`] |
+//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`], [`process`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`] |
 //!
 //! # Words
@@ -41,6 +42,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod discover;
@@ -52,7 +54,9 @@ pub mod http1;
 pub mod listen;
 pub mod live;
 pub mod observe;
+pub mod process;
 pub mod respond;
+pub mod supervise;
 pub mod table;
 pub mod tunnel;
 pub mod upstream;

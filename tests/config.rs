@@ -1,6 +1,13 @@
-//! The words that a person reads when a file is wrong: each bad file beside what is said about it.
+//! The words that a person reads when a file is wrong, each bad file beside what is said about it; and what a good one
+//! means.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test config` writes the expectations anew; read the difference before it is kept.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails loudly")]
+
+#[path = "config/procfiles.rs"]
+mod procfiles;
+#[path = "config/programs.rs"]
+mod programs;
 
 use std::{fs, path::Path};
 
@@ -222,7 +229,7 @@ fn the_reference_loads_without_a_word() {
     let loaded = read(Path::new("config/reference.toml"));
     assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, false));
     let config = loaded.config.expect("a config");
-    assert_eq!(config.routes.len(), 7);
+    assert_eq!((config.routes.len(), config.services.len()), (9, 3));
 }
 
 #[test]
@@ -421,7 +428,7 @@ const ODD: &str = "[\\[\\]{}=\",.'#\n\r\\\\a-z0-9 \u{0}\u{1b}\u{feff}é]{0,12}";
 proptest::proptest! {
     #[test]
     fn no_text_at_all_ends_more_than_its_own_reading(
-        at in 0..9000_usize, length in 0..40_usize,
+        at in 0..10_000_usize, length in 0..40_usize,
         with in proptest::string::string_regex(ODD).expect("a pattern"),
     ) {
         let mut text = fs::read_to_string("config/reference.toml").expect("the reference");

@@ -22,6 +22,8 @@ pub(crate) struct Keys {
     pub(crate) at_most_one: &'static [&'static [&'static str]],
     /// The key on the left has a meaning only beside one of those on the right.
     pub(crate) only_with: &'static [(&'static str, &'static [&'static str])],
+    /// The key on the left is not enough without the one on the right.
+    pub(crate) completed_by: &'static [(&'static str, &'static str)],
 }
 
 /// One key.
@@ -44,6 +46,8 @@ pub(crate) struct Key {
 pub(crate) enum Form {
     /// `true`, `false`
     Boolean,
+    /// `false`
+    False,
     /// An integer in these bounds, both included.
     Integer(i64, i64),
     /// A number in these bounds, both included.
@@ -68,7 +72,7 @@ pub(crate) enum Form {
     Any,
 }
 
-use Form::{Any, Boolean, Code, Either, Integer, List, Named, Number, Table, Text, Texts, Word};
+use Form::{Any, Boolean, Code, Either, False, Integer, List, Named, Number, Table, Text, Texts, Word};
 
 const fn key(name: &'static str, form: Form, doc: &'static str) -> Key {
     Key { name, also: &[], doc, form, not_yet: None }
@@ -97,6 +101,7 @@ const FREE: Keys = Keys {
     exactly_one: &[],
     at_most_one: &[],
     only_with: &[],
+    completed_by: &[],
 };
 
 const ANY_TEXT: Form = Text("");
@@ -107,11 +112,15 @@ const DURATION: Form = Text("^([0-9]+(h|m|s|ms))+$");
 const PATH: Form = Text(r#"^/[!"$-;=@-_a-~]*$"#);
 const HOST: &str = r"^((\*\.)?[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?|\[[0-9A-Fa-f:.]+\])$";
 const TOKEN: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// As Docker and Podman name them.
+const CONTAINER: &str = r"^[0-9A-Za-z][0-9A-Za-z_.-]*$";
 const FIELD_VALUE: Form = Text(r"^[^\x00-\x08\x0a-\x1f\x7f]*$");
 const STATUS: Form = Integer(200, 599);
 const PORT: Form = Integer(1, 65_535);
-const TARGET_TEXT: Form =
-    Text(r"^(:?[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$");
+/// That a bare word names a service is left to the checker.
+const TARGET_TEXT: Form = Text(
+    r"^([!#-'*+.^-`|~0-9A-Za-z-]+|:[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$",
+);
 const TARGET_SHORT: Form = Either(&PORT, &TARGET_TEXT);
 const TARGET_ONE: Form = Either(&TARGET_SHORT, &Table(&TARGET));
 const LISTEN_ONE: Form = Either(
@@ -149,13 +158,17 @@ pub(crate) static ROOT: Keys = Keys {
         key(
             "routes",
             Named(&Either(&TARGET_SHORT, &Table(&ROUTE))),
-            "Which requests go where, by name. A port or an address alone is served at \
-             http://NAME.localhost.",
+            "Which requests go where, by name. A port, an address or a service's name alone is served \
+             at http://NAME.localhost.",
         )
         .also(&["route", "sites", "hosts"]),
-        key("services", Named(&Either(&COMMAND, &Table(&SERVICE))), "Programs to start and look after.")
-            .also(&["service", "programs"])
-            .not_yet("cannot start services yet"),
+        key(
+            "services",
+            Named(&Either(&COMMAND, &Table(&SERVICE))),
+            "Programs that `portolan up` starts and looks after, by name. A command alone is run in \
+             the folder of this file.",
+        )
+        .also(&["service", "programs"]),
         key("tcp", Named(&Table(&TCP)), "Raw streams on fixed ports.")
             .also(&["streams"])
             .not_yet("cannot open raw TCP routes yet"),
@@ -204,8 +217,9 @@ pub(crate) static ROUTE: Keys = Keys {
         key(
             "to",
             Either(&TARGET_ONE, &List(&TARGET_ONE)),
-            "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", or a \
-             list of those, with weights as { to = .., weight = n }.",
+            "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", a \
+             service's name, a program that is followed as { process = .. }, or a list of those, with \
+             weights as { to = .., weight = n }.",
         )
         .also(&["target", "upstream", "backend", "proxy", "port", "url", "address", "service", "proxy_pass"]),
         key(
@@ -249,8 +263,13 @@ pub(crate) static ROUTE: Keys = Keys {
             .also(&["retry"]),
         key("insecure", Boolean, "Accepts any certificate of an https:// target.")
             .not_yet("cannot speak TLS to a target yet"),
-        key("hold", DURATION, "Keeps requests waiting this long while the target restarts.")
-            .not_yet("cannot hold requests yet"),
+        key(
+            "hold",
+            Either(&False, &DURATION),
+            "How long a request waits for a program that does not listen; false sends it away at once. \
+             Default: \"10s\" where a service is among the targets, otherwise false.",
+        )
+        .also(&["wait", "hold_timeout"]),
         key("mirror", TARGET_SHORT, "Sends a copy of each request there.").not_yet("cannot mirror requests yet"),
         key("fault", Table(&FAULT), "Injects delays and failures that repeat.").not_yet("cannot inject faults yet"),
     ],
@@ -287,19 +306,38 @@ pub(crate) static TARGET: Keys = Keys {
     id: "target",
     of: "a target",
     keys: &[
-        key("to", TARGET_SHORT, "Where it is.").also(&["target", "address", "url"]),
+        key("to", TARGET_SHORT, "Where it is: a port, an address or a service's name.")
+            .also(&["target", "address", "url"]),
         key("weight", Integer(0, 1000), "Its share; 0 sends nothing. Default: 1."),
-        key("process", SOME_TEXT, "The name of a program whose port is followed.")
-            .not_yet("cannot follow a process yet"),
-        key("dir", SOME_TEXT, "The folder of a program whose port is followed.").not_yet("cannot follow a process yet"),
-        key("pid_file", SOME_TEXT, "A file with the pid of a program whose port is followed.")
-            .not_yet("cannot follow a process yet"),
-        key("container", SOME_TEXT, "A container whose published port is followed.")
-            .not_yet("cannot follow a container yet"),
+        key(
+            "owner",
+            SOME_TEXT,
+            "Who must hold the port of `to`: a program's name, or the folder that it works in (with a \
+             /, relative to this file). Default: whoever holds it.",
+        )
+        .also(&["pin", "held_by"]),
+        key(
+            "process",
+            Text(r"^[^/]+$"),
+            "The port of this program is followed: the file name of its executable, or of the script \
+             that an interpreter runs.",
+        )
+        .also(&["program", "exe", "command"]),
+        key("dir", SOME_TEXT, "The port of the program that works in this folder, relative to this file, is followed.")
+            .also(&["folder", "cwd"]),
+        key("pid_file", SOME_TEXT, "The port of the program whose pid stands in this file is followed.")
+            .also(&["pidfile", "pid"]),
+        key(
+            "container",
+            Text(CONTAINER),
+            "The published port of this container is followed: its name, or that of a compose service.",
+        )
+        .also(&["docker", "podman"]),
         key("port", PORT, "The port inside of the container."),
     ],
     exactly_one: &["to", "process", "dir", "pid_file", "container"],
-    only_with: &[("port", &["container"])],
+    only_with: &[("port", &["container"]), ("owner", &["to"])],
+    completed_by: &[("container", "port")],
     ..FREE
 };
 
@@ -415,13 +453,65 @@ pub(crate) static SERVICE: Keys = Keys {
     keys: &[
         key("run", COMMAND, "The command: a string for the shell, or a list that runs without one.")
             .also(&["command", "cmd", "exec"]),
-        key("dir", SOME_TEXT, "Where it runs, relative to this file.").also(&["cwd", "folder"]),
-        key("env", Named(&ANY_TEXT), "Added to its environment.").also(&["environment"]),
-        key("needs", Texts("", 0), "Services that must be ready first.").also(&["depends_on", "after"]),
-        key("ready", PATH, "Ready once this path answers.").also(&["health", "healthcheck"]),
-        key("port", PORT, "The port that it opens, where it always opens the same."),
+        key("dir", SOME_TEXT, "Where it runs, relative to this file. Default: the folder of this file.").also(&[
+            "cwd",
+            "folder",
+            "working_dir",
+        ]),
+        key("env", Named(&ANY_TEXT), "Variables of its environment, over all others.").also(&["environment"]),
+        key(
+            "env_file",
+            Either(&SOME_TEXT, &Texts("^.", 0)),
+            "Files with variables, relative to this file, a later one over an earlier one; [] reads \
+             none. Default: .env and .env.local of `dir`, where they are.",
+        )
+        .also(&["dotenv", "env_files"]),
+        key("needs", Texts("", 0), "Services that must be ready first. Default: none.").also(&[
+            "depends_on",
+            "after",
+            "requires",
+        ]),
+        key(
+            "ready",
+            Either(&PATH, &Table(&READY)),
+            "Ready once this path is answered with a status below 400, or as the table says. Default: \
+             once it listens.",
+        )
+        .also(&["health", "healthcheck"]),
+        key(
+            "port",
+            PORT,
+            "The port that it always opens. Default: it is given a free one in PORT, and whichever it \
+             opens is found.",
+        ),
+        key(
+            "start",
+            Word(&["with_up", "on_request"]),
+            "Whether it is started by `portolan up`, or then by the first request for it. Default: \
+             \"with_up\".",
+        ),
+        key(
+            "idle",
+            DURATION,
+            "Only with start = \"on_request\": it is stopped when nobody has asked for it for this \
+             long. Default: never.",
+        )
+        .also(&["idle_timeout", "stop_after"]),
     ],
     required: &["run"],
+    ..FREE
+};
+
+/// `ready`
+pub(crate) static READY: Keys = Keys {
+    id: "ready",
+    of: "`ready`",
+    keys: &[
+        key("path", PATH, "Asked with GET; a status below 400 means ready.").also(&["url", "uri", "http"]),
+        key("log", SOME_TEXT, "A regular expression for a line of its output, matched anywhere in it.")
+            .also(&["line", "output", "regex", "stdout"]),
+    ],
+    exactly_one: &["path", "log"],
     ..FREE
 };
 
@@ -438,5 +528,7 @@ pub(crate) static TCP: Keys = Keys {
 };
 
 /// Every kind of table, for whoever walks them all.
-pub(crate) static ALL: [&Keys; 13] =
-    [&ROOT, &ROUTE, &PATTERN, &TARGET, &HEALTH, &REWRITE, &EDITS, &REDIRECT, &RESPOND, &CORS, &FAULT, &SERVICE, &TCP];
+pub(crate) static ALL: [&Keys; 14] = [
+    &ROOT, &ROUTE, &PATTERN, &TARGET, &HEALTH, &REWRITE, &EDITS, &REDIRECT, &RESPOND, &CORS, &FAULT, &SERVICE, &READY,
+    &TCP,
+];

@@ -7,10 +7,14 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(unix)]
+pub use super::trust::trusted;
+
 use super::{
     Config, Listen,
     check::{check, listen_alone},
     document::{Document, Entry, Kind, Table, Value},
+    procfile::procfile,
 };
 use crate::diagnostic::{Diagnostic, Source, Span, shown, without_number};
 
@@ -19,6 +23,9 @@ const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// Looked for in every folder on the way up, in this order.
 const FILE_NAMES: [&str; 2] = ["portolan.toml", ".config/portolan.toml"];
+
+/// Looked for where there is no table, in one folder alone and in this order.
+const PROCFILE_NAMES: [&str; 2] = ["Procfile.dev", "Procfile"];
 
 /// Lies beside the file and over it; not for git.
 const LOCAL_FILE_NAME: &str = "portolan.local.toml";
@@ -36,7 +43,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn from_document(document: &Document, typed: Option<&Listen>) -> Self {
+    pub(super) fn from_document(document: &Document, typed: Option<&Listen>) -> Self {
         let (config, diagnostics) = check(document, typed);
         Self { config, diagnostics }
     }
@@ -48,6 +55,18 @@ pub fn find(from: &Path) -> Option<PathBuf> {
     from.ancestors().flat_map(|folder| FILE_NAMES.map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
+/// The Procfile of the folder `from`, if there is one.
+pub fn find_procfile(from: &Path) -> Option<PathBuf> {
+    let from = std::path::absolute(from).ok()?;
+    PROCFILE_NAMES.map(|name| from.join(name)).into_iter().find(|path| path.is_file())
+}
+
+/// Whether a file of this name is read as a Procfile: `Procfile`, `Procfile.test`.
+pub(super) fn is_procfile(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name == "Procfile" || name.starts_with("Procfile.")
+}
+
 /// The file and the local one beside it, as absolute paths: what [`load`] reads, whether they exist or not.
 pub fn files(path: &Path) -> [PathBuf; 2] {
     let main = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -55,8 +74,11 @@ pub fn files(path: &Path) -> [PathBuf; 2] {
     [main, local]
 }
 
-/// Reads the file and the local one beside it; `typed` goes over what they say of `listen`.
+/// Reads the file and the local one beside it, or a [`procfile`] alone; `typed` goes over what they say of `listen`.
 pub fn load(path: &Path, typed: Option<&Listen>) -> Loaded {
+    if is_procfile(path) {
+        return procfile(path, typed);
+    }
     let [main_path, local_path] = files(path);
     let main = read(&main_path);
     let local = if local_path.symlink_metadata().is_ok() { Some(read(&local_path)).transpose() } else { Ok(None) };
@@ -119,7 +141,8 @@ pub fn parse_listen(text: &str, name: &str) -> Result<Listen, Diagnostic> {
     })
 }
 
-fn read(path: &Path) -> Result<Arc<Source>, Box<Diagnostic>> {
+/// The text of a file, if it is one.
+pub(super) fn read(path: &Path) -> Result<Arc<Source>, Box<Diagnostic>> {
     let name = display_name(path);
     let unreadable = |why: String| Box::new(Diagnostic::error("unreadable-file", format!("cannot read {name}: {why}")));
     // Asked first: opening a pipe would wait for somebody to write into it.
@@ -161,7 +184,7 @@ fn reason(fault: &std::io::Error) -> String {
 }
 
 /// Relative to the current folder where it lies beneath it, with `~` for home otherwise.
-fn display_name(path: &Path) -> String {
+pub(super) fn display_name(path: &Path) -> String {
     let current = std::env::current_dir().ok();
     if let Some(inside) = current.as_deref().and_then(|current| path.strip_prefix(current).ok()) {
         return inside.display().to_string();

@@ -9,7 +9,10 @@ pub mod check;
 pub mod document;
 mod keys;
 pub mod load;
+pub mod procfile;
 pub mod schema;
+#[cfg(unix)]
+mod trust;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -65,6 +65,7 @@ fn property(key: &Key) -> Map<String, Value> {
 fn form(form: &Form) -> Value {
     match form {
         Form::Boolean => json!({ "type": "boolean" }),
+        Form::False => json!({ "enum": [false] }),
         Form::Integer(low, i64::MAX) => json!({ "type": "integer", "minimum": low }),
         Form::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
         Form::Number(low, high) => json!({ "type": "number", "minimum": low, "maximum": high }),
@@ -92,6 +93,9 @@ fn rules(keys: &Keys) -> Vec<Value> {
     }
     for (name, needed) in keys.only_with {
         rules.push(json!({ "dependencies": { *name: { "anyOf": any_required(needed) } } }));
+    }
+    for (name, other) in keys.completed_by {
+        rules.push(json!({ "dependencies": { *name: { "required": [other] } } }));
     }
     rules
 }
@@ -193,6 +197,7 @@ mod tests {
             let ruled = ruled.chain(keys.at_most_one.iter().copied().flatten());
             let ruled =
                 ruled.chain(keys.only_with.iter().flat_map(|(name, needed)| std::iter::once(name).chain(*needed)));
+            let ruled = ruled.chain(keys.completed_by.iter().flat_map(|(name, other)| [name, other]));
             for name in ruled {
                 assert!(keys.keys.iter().any(|key| key.name == *name), "{} has no {name}", keys.id);
             }

@@ -7,8 +7,10 @@
 
 mod bind;
 pub mod container;
+pub mod follow;
 mod proc;
 mod propose;
+mod sockets;
 
 use std::{
     io,
@@ -19,6 +21,7 @@ use std::{
 
 pub use bind::cannot_bind;
 pub use propose::{names, route_line};
+pub use sockets::{Lookout, Socket, holders};
 
 /// One TCP socket of this machine that accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]

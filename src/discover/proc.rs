@@ -1,8 +1,8 @@
 //! The listeners of this machine, as the system tells them.
 //!
 //! On Linux the crate `listeners` leaves out every socket whose owner this user may not see, which are just those
-//! that puzzle people most: another user's, and the ones that containers publish. So the sockets are read from
-//! `/proc/net/tcp` and `/proc/net/tcp6` here, and the crate only adds the owners. Elsewhere the crate tells both.
+//! that puzzle people most: another user's, and the ones that containers publish. So the sockets come from a [`Lookout`],
+//! and the crate only adds the owners. Elsewhere the crate tells both.
 
 use std::{
     collections::HashMap,
@@ -16,6 +16,8 @@ use std::{
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::{Listener, Owner};
+#[cfg(target_os = "linux")]
+use super::{Lookout, Socket};
 use crate::diagnostic::printable;
 
 /// The processes that hold an address; several do when they share it (`SO_REUSEPORT`). The eldest stands last.
@@ -24,20 +26,14 @@ type Owners = HashMap<SocketAddr, Vec<(Owner, Option<u32>)>>;
 /// Every listener with its owner, in no particular order.
 #[cfg(target_os = "linux")]
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
-    let sockets = linux::sockets("/proc/net")?;
+    let sockets = Lookout::default().look()?;
     // Sockets without owners are still worth telling.
     let mut owners = owners().unwrap_or_default();
-    let found = sockets.into_iter().map(|linux::Socket { address, uid }| {
+    let found = sockets.into_iter().map(|Socket { address, uid, .. }| {
         let owner = owners.get_mut(&address).and_then(Vec::pop).map(|(owner, _)| owner);
         Listener { address, owner, uid: Some(uid) }
     });
     Ok(found.collect())
-}
-
-/// Every address at which somebody listens in the network that this process is in; it may be another than ours.
-#[cfg(target_os = "linux")]
-pub(super) fn listeners_near(pid: u32) -> io::Result<Vec<SocketAddr>> {
-    Ok(linux::sockets(&format!("/proc/{pid}/net"))?.into_iter().map(|socket| socket.address).collect())
 }
 
 /// Every listener whose owner this user may see, in no particular order.
@@ -130,118 +126,6 @@ pub(super) fn one_line(text: &str) -> String {
 /// An IPv4 address is told as such, even where an IPv6 socket holds it.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// The tables of sockets that Linux keeps (`man 5 proc_pid_net`).
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::{
-        fs, io,
-        net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    };
-
-    use super::canonical;
-
-    /// `TCP_LISTEN` of the kernel's `net/tcp_states.h`, as the tables write it.
-    const LISTEN: &str = "0A";
-
-    #[derive(Debug, PartialEq, Eq)]
-    pub(super) struct Socket {
-        pub(super) address: SocketAddr,
-        pub(super) uid: u32,
-    }
-
-    /// Every TCP socket in the state LISTEN, of the network that `folder` tells of.
-    pub(super) fn sockets(folder: &str) -> io::Result<Vec<Socket>> {
-        let mut tables = fs::read_to_string(format!("{folder}/tcp"))?;
-        match fs::read_to_string(format!("{folder}/tcp6")) {
-            Ok(table) => tables.push_str(&table),
-            // A kernel without IPv6 has no such table.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        Ok(tables.lines().filter_map(parse).collect())
-    }
-
-    /// One line of a table; `None` for a heading and for a socket that does not listen.
-    fn parse(line: &str) -> Option<Socket> {
-        // sl local remote st tx:rx tr:when retrnsmt uid timeout inode ..
-        let mut fields = line.split_ascii_whitespace();
-        let local = fields.nth(1)?;
-        let state = fields.nth(1)?;
-        let uid = fields.nth(3)?.parse().ok()?;
-        (state == LISTEN).then_some(Socket { address: canonical(parse_address(local)?), uid })
-    }
-
-    /// `0100007F:F5AD` or, with four words before the colon, an IPv6 address.
-    fn parse_address(text: &str) -> Option<SocketAddr> {
-        let (ip, port) = text.split_once(':')?;
-        let ip = match ip.len() {
-            8 => IpAddr::V4(Ipv4Addr::from(parse_word(ip)?)),
-            32 => {
-                let mut bytes = [0; 16];
-                for (at, word) in bytes.chunks_exact_mut(4).enumerate() {
-                    word.copy_from_slice(&parse_word(ip.get(at * 8..at * 8 + 8)?)?);
-                }
-                IpAddr::V6(Ipv6Addr::from(bytes))
-            }
-            _ => return None,
-        };
-        Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
-    }
-
-    /// The kernel prints each four bytes of an address as one number in the order of the machine.
-    fn parse_word(hex: &str) -> Option<[u8; 4]> {
-        u32::from_str_radix(hex, 16).ok().map(u32::to_ne_bytes)
-    }
-
-    #[cfg(test)]
-    #[cfg(target_endian = "little")]
-    mod tests {
-        use super::*;
-
-        fn socket(address: &str, uid: u32) -> Option<Socket> {
-            Some(Socket { address: address.parse().unwrap(), uid })
-        }
-
-        #[test]
-        fn a_listening_line_tells_address_and_user() {
-            let line = "   0: 0100007F:F5AD 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31842 1 \
-                        0000000000000000 100 0 0 10 0";
-            assert_eq!(parse(line), socket("127.0.0.1:62893", 1000));
-        }
-
-        #[test]
-        fn an_ipv6_address_is_four_words_each_in_the_order_of_the_machine() {
-            let rest = "00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0 100";
-            let parsed = |address: &str| parse(&format!("  12: {address}:1435 {rest}"));
-            assert_eq!(parsed("00000000000000000000000001000000"), socket("[::1]:5173", 0));
-            assert_eq!(parsed("00000000000000000000000000000000"), socket("[::]:5173", 0));
-            assert_eq!(parsed("B80D0120000000000000000001000000"), socket("[2001:db8::1]:5173", 0));
-        }
-
-        #[test]
-        fn an_ipv4_address_in_the_table_of_ipv6_is_told_as_ipv4() {
-            let line = "   3: 0000000000000000FFFF00000100007F:1F90 00000000000000000000000000000000:0000 0A \
-                        00000000:00000000 00:00000000 00000000 1000 0 9 1 0 100";
-            assert_eq!(parse(line), socket("127.0.0.1:8080", 1000));
-        }
-
-        #[test]
-        fn headings_connections_and_torn_lines_are_passed_over() {
-            let established =
-                "   1: 0100007F:F5AD 0100007F:1435 01 00000000:00000000 00:00000000 00000000 1000 0 9 1 0";
-            for line in [
-                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
-                established,
-                "   0: 0100007F:F5AD 00000000:0000 0A",
-                "   0: 0100:F5AD 00000000:0000 0A 0:0 0:0 0 1000 0 9",
-                "",
-            ] {
-                assert_eq!(parse(line), None, "{line}");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

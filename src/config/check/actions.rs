@@ -6,10 +6,13 @@ use std::{
 };
 
 use super::{Problems, filters, section::Section, services::Services, targets};
-use crate::config::{
-    Action, Balance, Files, Forward, Health, Redirect, Respond, RespondBody, Target,
-    document::{Kind, Value},
-    keys,
+use crate::{
+    config::{
+        Action, Address, Balance, Files, Forward, HOLD, Health, Redirect, Respond, RespondBody, Sought, Target,
+        document::{Kind, Value, quoted},
+        keys,
+    },
+    diagnostic::Diagnostic,
 };
 
 /// A program on this machine answers a connection at once or is stuck.
@@ -35,6 +38,9 @@ pub(super) fn check(section: &Section<'_>, services: &Services<'_>, problems: &m
 
 /// A forward without any of the keys beside `to`.
 pub(super) fn plain_forward(targets: Vec<Target>) -> Forward {
+    // Whom we start, we can wait for; what others start may never come.
+    let is_ours = |target: &Target| matches!(target.address, Address::Followed(Sought::Service(_) | Sought::Run(_)));
+    let hold = targets.iter().any(is_ours).then_some(HOLD);
     Forward {
         targets,
         balance: Balance::default(),
@@ -42,7 +48,7 @@ pub(super) fn plain_forward(targets: Vec<Target>) -> Forward {
         connect_timeout: CONNECT_TIMEOUT,
         timeout: TIMEOUT,
         retries: RETRIES,
-        hold: None,
+        hold,
     }
 }
 
@@ -50,9 +56,6 @@ pub(super) fn plain_forward(targets: Vec<Target>) -> Forward {
 pub(super) fn tell_not_yet(section: &Section<'_>, services: &Services<'_>, problems: &mut Problems) {
     if let Some(value) = section.get("insecure") {
         problems.boolean(value, "insecure");
-    }
-    if let Some(value) = section.get("hold") {
-        problems.duration(value, "hold");
     }
     if let Some(value) = section.get("mirror") {
         targets::address(value, services, problems);
@@ -103,6 +106,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
     let connect_timeout = section.get("connect_timeout").map(|value| problems.duration(value, "connect_timeout"));
     let timeout = section.get("timeout").map(|value| problems.duration(value, "timeout"));
     let retries = section.get("retries").map(|value| problems.integer(value, "retries", 0, 10));
+    let hold = section.get("hold").map(|value| hold(value, problems));
     let plain = plain_forward(targets?);
     Some(Forward {
         balance: balance.unwrap_or(Some(plain.balance))?,
@@ -113,9 +117,22 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
             Some(retries) => u8::try_from(retries?).ok()?,
             None => plain.retries,
         },
-        hold: plain.hold,
+        hold: hold.unwrap_or(Some(plain.hold))?,
         targets: plain.targets,
     })
+}
+
+/// How long, or not at all.
+fn hold(value: &Value, problems: &mut Problems) -> Option<Option<Duration>> {
+    let (with, message) = match &value.kind {
+        Kind::Boolean(false) => return Some(None),
+        Kind::Boolean(true) => (quoted(&format!("{}s", HOLD.as_secs())), "the time that services get"),
+        _ if matches!(value.text(), "0" | "0s" | "0ms") => ("false".into(), "if nothing shall wait"),
+        _ => return problems.duration(value, "hold").map(Some),
+    };
+    let problem = Diagnostic::error("bad-duration", "`hold` must be a duration such as \"10s\", or false");
+    problems.push(problem.at(value.span.clone(), "how long?").patch(message, value.span.clone(), with));
+    None
 }
 
 fn balance(value: &Value, problems: &mut Problems) -> Option<Balance> {

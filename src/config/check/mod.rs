@@ -4,11 +4,13 @@
 //!
 //! - `syntax`, `duplicate-key`: not TOML; a key, header field or condition that is written twice
 //! - `unreadable-file`, `file-too-large`, `not-utf-8`: told by [`super::load`]: there is no text to look at
+//! - `untrusted-table`: told by [`super::load`]: somebody else could have written what would start programs
 //! - `unknown-key`, `missing-key`, `wrong-type`: a key that no table of this kind has, or that it needs; another type
 //! - `conflict`: keys that exclude each other, or mean nothing without another one
 //! - `bad-value`, `bad-duration`, `bad-regex`, `bad-host`, `bad-path`, `bad-method`, `bad-header`, `bad-name`,
 //!   `bad-port`, `bad-listen`, `bad-target`: a value of the right type that cannot be meant
-//! - `unknown-target`, `own-address`: a word that names no service; one of our own listeners
+//! - `unknown-target`, `own-address`: a word that names no service; one of our own listeners as a target, or as the
+//!   port of a service
 //! - `reserved-host`: a route at `portolan.localhost`
 //! - `exposed`: listening beyond this machine without `expose = true`
 //! - `duplicate-route`: a route that another one hides
@@ -19,7 +21,9 @@
 
 mod actions;
 mod filters;
+mod followed;
 mod listen;
+mod needs;
 mod routes;
 mod section;
 mod services;
@@ -73,8 +77,9 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
     whole::tell_duplicates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);
+        whole::tell_own_ports(&around.services.read, listen, problems);
     }
-    Some(Config { listen: listen?, project: around.project, services: Vec::new(), routes })
+    Some(Config { listen: listen?, project: around.project, services: around.services.read, routes })
 }
 
 fn project(value: &super::document::Value, problems: &mut Problems) -> Option<String> {

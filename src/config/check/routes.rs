@@ -36,7 +36,7 @@ fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> O
         Kind::Table(table) => full(entry, table, around, problems)?,
         Kind::Integer(_) | Kind::String(_) => short(entry, around, problems)?,
         _ => {
-            problems.wrong_type(&entry.value, &entry.name, "a port, an address or a table");
+            problems.wrong_type(&entry.value, &entry.name, "a port, an address, a service's name or a table");
             return None;
         }
     };

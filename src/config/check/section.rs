@@ -4,7 +4,7 @@ use super::Problems;
 use crate::{
     config::{
         document::{Entry, Kind, Table, Value, quoted},
-        keys::Keys,
+        keys::{self, Keys},
     },
     diagnostic::{Diagnostic, Span},
 };
@@ -26,7 +26,7 @@ impl<'d> Section<'d> {
                 }
                 Some(key) => {
                     if let Some(what) = key.not_yet {
-                        problems.push(not_yet_key(entry, what, keys));
+                        problems.push(not_yet(entry, what));
                     }
                 }
             }
@@ -51,35 +51,23 @@ impl<'d> Section<'d> {
     }
 }
 
-/// Sections are told of as a whole, with what to do instead.
-const WHOLE_SECTIONS: [&str; 2] = ["services", "tcp"];
-
-/// The one message about a whole section.
-fn not_yet_section(entry: &Entry, what: &str) -> Diagnostic {
-    let problem = Diagnostic::error("not-yet", format!("`[{}]` is not in this version: portolan {what}", entry.name))
-        .at(entry.span.clone(), "not yet");
-    if entry.name == "services" {
-        return problem
-            .help("start the programs yourself and write their ports, as in `web = { path = \"/\", to = 5173 }`");
-    }
-    problem.help("connect to the program's own port for now, and take the section out")
-}
-
-fn not_yet_key(entry: &Entry, what: &str, keys: &Keys) -> Diagnostic {
-    if WHOLE_SECTIONS.contains(&entry.name.as_str()) {
-        return not_yet_section(entry, what);
-    }
-    Diagnostic::error("not-yet", format!("`{}` is not in this version: portolan {what}", entry.name))
+fn not_yet(entry: &Entry, what: &str) -> Diagnostic {
+    let name = &entry.name;
+    let (shown, help) = match name.as_str() {
+        "tcp" => ("[tcp]", "connect to the program's own port for now, and take the section out".into()),
+        name => (name, format!("leave `{name}` out for now")),
+    };
+    Diagnostic::error("not-yet", format!("`{shown}` is not in this version: portolan {what}"))
         .at(entry.span.clone(), "not yet")
-        .help(match keys.id {
-            "target" => "write the port of the program, such as 8000".into(),
-            _ => format!("leave `{}` out for now", entry.name),
-        })
+        .help(help)
 }
 
 fn unknown_key(entry: &Entry, owner: &str, keys: &Keys) -> Diagnostic {
     let problem = Diagnostic::error("unknown-key", format!("{owner} has no key `{}`", entry.name))
         .at(entry.span.clone(), format!("not a key of {}", keys.of));
+    if keys.id == keys::ROUTE.id && is_of_a_target(&entry.name) {
+        return problem.help("it is a key of a target: write it inside of `to = { .. }`");
+    }
     let names = keys
         .keys
         .iter()
@@ -91,6 +79,11 @@ fn unknown_key(entry: &Entry, owner: &str, keys: &Keys) -> Diagnostic {
             problem.help(format!("the keys of {} are {}", keys.of, names.join(", ")))
         }
     }
+}
+
+/// Whether a route has written what its target should have, and no key of its own goes by that name too.
+fn is_of_a_target(name: &str) -> bool {
+    keys::TARGET.keys.iter().any(|key| key.name == name) && !keys::ROUTE.keys.iter().any(|key| key.also.contains(&name))
 }
 
 fn tell_exclusions(table: &Table, owner: &str, keys: &Keys, problems: &mut Problems) {
@@ -127,6 +120,14 @@ fn tell_missing(table: &Table, owner: &str, at: &Span, keys: &Keys, problems: &m
             problems.push(
                 Diagnostic::error("missing-key", format!("{owner} needs `{name}`"))
                     .at(at.clone(), format!("`{name}` is missing")),
+            );
+        }
+    }
+    for (name, other) in keys.completed_by {
+        if let (Some(entry), None) = (table.entry(name), table.get(other)) {
+            problems.push(
+                Diagnostic::error("missing-key", format!("{owner} needs `{other}` beside `{name}`"))
+                    .at(entry.span.clone(), format!("`{other}` is missing")),
             );
         }
     }

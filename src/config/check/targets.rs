@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::{Problems, listen::port, section::Section, services::Services, values::beside};
+use super::{Problems, followed, listen::port, section::Section, services::Services, values::beside};
 use crate::{
     config::{
         Address, Target,
-        document::{Kind, Table, Value, quoted},
+        document::{Kind, Value, quoted},
         keys,
     },
     diagnostic::Diagnostic,
@@ -41,27 +41,21 @@ pub(super) fn target(value: &Value, services: &Services<'_>, problems: &mut Prob
         return Some(Target { address, weight: 1, owner: None, origin: value.span.clone() });
     };
     let section = Section::open(table, "the target", &value.span, &keys::TARGET, problems);
-    tell_finders(table, &section, problems);
     let weight = section.get("weight").map(|weight| problems.integer(weight, "weight", 0, 1000));
-    let to = section.get("to")?;
-    let address = address(to, services, problems)?;
-    let weight = u16::try_from(weight.unwrap_or(Some(1))?).ok()?;
-    Some(Target { address, weight, owner: None, origin: to.span.clone() })
+    let to = section.get("to").map(|to| (address(to, services, problems), to));
+    let owner = section.get("owner").map(|owner| followed::pin(owner, to.as_ref(), problems));
+    let sought = followed::sought(&section, problems);
+    let sought = sought.map(|(sought, value)| (sought.map(Address::Followed), value));
+    let (address, written) = to.or(sought)?;
+    Some(Target {
+        address: address?,
+        weight: u16::try_from(weight.unwrap_or(Some(1))?).ok()?,
+        owner: owner.map_or(Some(None), |owner| owner.map(Some))?,
+        origin: written.span.clone(),
+    })
 }
 
-/// `{ process = .. }` and its like are refused as a whole by [`Section::open`]; here only their values are looked at.
-fn tell_finders(table: &Table, section: &Section<'_>, problems: &mut Problems) {
-    for name in ["process", "dir", "pid_file", "container"] {
-        if let Some(value) = section.get(name) {
-            problems.filled(value, name);
-        }
-    }
-    if let Some(port) = table.get("port") {
-        problems.integer(port, "port", 1, 65_535);
-    }
-}
-
-/// A port or an address.
+/// A port, an address or the name of a service.
 pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Problems) -> Option<Address> {
     let text = match &value.kind {
         Kind::Integer(number) => match u16::try_from(*number) {
@@ -73,14 +67,14 @@ pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Pro
         },
         Kind::String(text) => text,
         _ => {
-            problems.no_such_type(value, "a target", "a port or an address");
+            problems.no_such_type(value, "a target", "a port, an address or a service's name");
             return None;
         }
     };
     match parse(text) {
         Ok(Spelling::Address(address)) => return Some(address),
         Ok(Spelling::Unix(path)) => return socket(value, path, problems),
-        Ok(Spelling::Word) => problems.push(services.problem_of(value, text)),
+        Ok(Spelling::Word) => return services.address(value, text, problems),
         Ok(Spelling::NotYet(scheme)) => problems.push(
             Diagnostic::error(
                 "not-yet",
@@ -92,6 +86,11 @@ pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Pro
         Err(fault) => problems.push(fault.diagnostic(value, text)),
     }
     None
+}
+
+/// Whether a target of this text is the service of this name.
+pub(super) fn is_word(text: &str) -> bool {
+    parse(text) == Ok(Spelling::Word)
 }
 
 fn socket(value: &Value, path: &str, problems: &mut Problems) -> Option<Address> {

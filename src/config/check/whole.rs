@@ -1,4 +1,4 @@
-//! What only shows when all routes are seen together: routes that hide each other, targets that are ourselves.
+//! What only shows when all routes are seen together: routes that hide each other, and our own addresses.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use super::Problems;
 use crate::{
-    config::{Action, Address, FieldMatch, HostMatch, Listen, PathMatch, Route},
+    config::{Action, Address, FieldMatch, HostMatch, Listen, PathMatch, Route, Service},
     diagnostic::Diagnostic,
     head::is_local_name,
 };
@@ -103,14 +103,31 @@ pub(super) fn tell_own_addresses(routes: &[Route], listen: &Listen, problems: &m
         let Action::Forward(forward) = &route.action else { continue };
         for target in forward.targets.iter().filter(|target| is_own(&target.address, &own)) {
             let message = format!("route `{}` leads to portolan itself ({})", route.name, target.address);
-            let mut problem = Diagnostic::error("own-address", message)
+            let problem = Diagnostic::error("own-address", message)
                 .at(target.origin.clone(), "portolan listens there")
                 .help("write the port that the program behind this route listens on");
-            if let Some(origin) = &listen.origin {
-                problem = problem.related(origin.clone(), "listens here");
-            }
-            problems.push(problem);
+            problems.push(beside_listen(problem, listen));
         }
+    }
+}
+
+/// Tells each service whose port is one of our own addresses: it could never have it.
+pub(super) fn tell_own_ports(services: &[Service], listen: &Listen, problems: &mut Problems) {
+    let own: Vec<SocketAddr> = listen.required.iter().chain(&listen.optional).copied().collect();
+    for service in services {
+        let Some(port) = service.port.filter(|port| is_own(&Address::Loopback(*port), &own)) else { continue };
+        let message = format!("service `{}` has the port on which portolan itself listens ({port})", service.name);
+        let problem = Diagnostic::error("own-address", message)
+            .at(service.origin.clone(), "portolan listens there")
+            .help("leave `port` out, or give one of the two another port");
+        problems.push(beside_listen(problem, listen));
+    }
+}
+
+fn beside_listen(problem: Diagnostic, listen: &Listen) -> Diagnostic {
+    match &listen.origin {
+        Some(origin) => problem.related(origin.clone(), "listens here"),
+        None => problem,
     }
 }
 

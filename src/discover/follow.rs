@@ -1,0 +1,237 @@
+//! Where a program listens that is known by something else than its port.
+//!
+//! The rule for a program with several listeners: the port that it was given, if it listens there; otherwise its lowest
+//! one, where the ports of Node's debugger (9229 to 9239) come last; and of that port every address. Processes are one
+//! program where one of them has started the other, or where they are of one process group. Several programs are no
+//! answer: which of them is meant cannot be known.
+
+use std::{collections::HashMap, net::SocketAddr, path::Path};
+
+use super::{Socket, holders};
+use crate::{
+    diagnostic::shown,
+    process::{self, Processes},
+};
+
+/// What listens and what runs at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// Every socket that listens.
+    pub sockets: &'a [Socket],
+    /// Every process.
+    pub processes: &'a Processes,
+}
+
+/// A program that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// To be dialled in this order; never empty.
+    pub addresses: Vec<SocketAddr>,
+    /// The number of its socket: another one where it was restarted at the same address.
+    pub socket: u64,
+    /// The process that holds it.
+    pub pid: u32,
+    /// Ports on which it listens besides.
+    pub also: Vec<u16>,
+}
+
+/// Why no program is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing of the kind runs.
+    NotRunning,
+    /// It runs and listens nowhere; these are its processes.
+    Silent(Vec<u32>),
+    /// Several programs are meant: a process and an address of each.
+    Several(Vec<(u32, SocketAddr)>),
+    /// The file that should name it does not.
+    NoPid(String),
+}
+
+/// The program that goes by this name.
+pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
+    let own = std::process::id();
+    let pids: Vec<u32> = scene.processes.pids().filter(|pid| *pid != own && process::goes_by(*pid, name)).collect();
+    among(pids, scene, None)
+}
+
+/// The program that works in this folder, or beneath.
+pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+    let own = std::process::id();
+    let works_there = |pid: u32| process::folder(pid).is_some_and(|works_in| works_in.starts_with(folder));
+    let pids: Vec<u32> = scene.processes.pids().filter(|pid| *pid != own && works_there(*pid)).collect();
+    among(pids, scene, None)
+}
+
+/// The program whose pid stands in this file, or a child of it.
+pub fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Missing::NoPid(format!("{}: {}", shown(file), crate::diagnostic::without_number(&error))))?;
+    // PostgreSQL writes more lines behind the first one.
+    let pid = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+    let pid: u32 = pid.ok_or_else(|| Missing::NoPid(format!("{} does not begin with a pid", shown(file))))?;
+    of_tree(pid, scene, None)
+}
+
+/// The program that this process is, or has started; `given` is the port that it was told to open.
+pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {
+    if scene.processes.get(root).is_none() {
+        return Err(Missing::NotRunning);
+    }
+    let pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
+    let held = holders(scene.sockets, pids.iter().copied());
+    choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
+}
+
+/// Who holds this socket.
+pub fn holder(address: SocketAddr, scene: Scene<'_>) -> Option<u32> {
+    let socket: Vec<Socket> = scene.sockets.iter().filter(|socket| socket.address == address).cloned().collect();
+    holders(&socket, scene.processes.pids()).first().map(|(pid, _)| *pid)
+}
+
+fn among(pids: Vec<u32>, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {
+    if pids.is_empty() {
+        return Err(Missing::NotRunning);
+    }
+    let held = holders(scene.sockets, pids.iter().copied());
+    let Some(first) = held.iter().map(|(pid, _)| *pid).min() else { return Err(Missing::Silent(pids)) };
+    let is_one_program = held.iter().all(|(pid, _)| scene.processes.are_kin(first, *pid)) || is_one_port(&held);
+    if !is_one_program {
+        return Err(Missing::Several(one_each(&held)));
+    }
+    choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
+}
+
+fn is_one_port(held: &[(u32, Socket)]) -> bool {
+    held.windows(2).all(|pair| pair[0].1.address.port() == pair[1].1.address.port())
+}
+
+/// Of each process its lowest port.
+fn one_each(held: &[(u32, Socket)]) -> Vec<(u32, SocketAddr)> {
+    let mut lowest: HashMap<u32, SocketAddr> = HashMap::new();
+    for (pid, socket) in held {
+        let known = lowest.entry(*pid).or_insert(socket.address);
+        if socket.address.port() < known.port() {
+            *known = socket.address;
+        }
+    }
+    let mut all: Vec<_> = lowest.into_iter().collect();
+    all.sort_by_key(|(_, address)| address.port());
+    all
+}
+
+/// The port that the rule names, at every address at which the program has it.
+fn choose(held: &[(u32, Socket)], given: Option<u16>, all: &[Socket]) -> Option<Found> {
+    let rank = |port: u16| (given != Some(port), is_debugger(port), port);
+    let port = held.iter().map(|(_, socket)| socket.address.port()).min_by_key(|port| rank(*port))?;
+    let mut chosen: Vec<&(u32, Socket)> = held.iter().filter(|(_, socket)| socket.address.port() == port).collect();
+    // 127.0.0.1 before [::1], loopback before what others can reach, and of several processes the eldest.
+    chosen.sort_by_key(|(pid, socket)| (!is_near(socket.address), socket.address.is_ipv6(), *pid));
+    let (pid, first) = chosen.first()?;
+    let mut addresses = Vec::new();
+    for (_, socket) in &chosen {
+        for address in dialled(socket.address, all) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    let mut also: Vec<u16> =
+        held.iter().map(|(_, socket)| socket.address.port()).filter(|other| *other != port).collect();
+    also.sort_unstable();
+    also.dedup();
+    Some(Found { addresses, socket: first.inode, pid: *pid, also })
+}
+
+/// The ports from which Node's debugger takes one.
+fn is_debugger(port: u16) -> bool {
+    (9229..=9239).contains(&port)
+}
+
+fn is_near(address: SocketAddr) -> bool {
+    address.ip().is_loopback() || address.ip().is_unspecified()
+}
+
+/// Where to dial a socket that listens on `address`: a wildcard by the loopback address of its family. One of IPv6 most
+/// often takes IPv4 as well, which is tried second, unless somebody else listens there.
+fn dialled(address: SocketAddr, all: &[Socket]) -> Vec<SocketAddr> {
+    let port = address.port();
+    let (v4, v6) = (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0u16, 0, 0, 0, 0, 0, 0, 1], port)));
+    if !address.ip().is_unspecified() {
+        return vec![address];
+    }
+    if address.is_ipv4() {
+        return vec![v4];
+    }
+    let has_ipv4 =
+        |socket: &Socket| socket.address.is_ipv4() && socket.address.port() == port && is_near(socket.address);
+    if all.iter().any(has_ipv4) { vec![v6] } else { vec![v6, v4] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(address: &str, inode: u64) -> Socket {
+        Socket { address: address.parse().unwrap(), inode, uid: 1000 }
+    }
+
+    fn chosen(held: &[(u32, Socket)], given: Option<u16>) -> Vec<String> {
+        let all: Vec<Socket> = held.iter().map(|(_, socket)| socket.clone()).collect();
+        let found = choose(held, given, &all).unwrap();
+        found.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_port_that_was_given_goes_first_and_then_the_lowest() {
+        let held = [(7, socket("127.0.0.1:8000", 1)), (7, socket("127.0.0.1:3000", 2))];
+        assert_eq!(chosen(&held, None), ["127.0.0.1:3000"]);
+        assert_eq!(chosen(&held, Some(8000)), ["127.0.0.1:8000"]);
+        assert_eq!(chosen(&held, Some(9)), ["127.0.0.1:3000"]);
+    }
+
+    #[test]
+    fn a_debugger_is_not_the_program() {
+        let held = [(7, socket("127.0.0.1:9229", 1)), (7, socket("127.0.0.1:49200", 2))];
+        assert_eq!(chosen(&held, None), ["127.0.0.1:49200"]);
+        assert_eq!(chosen(&held[..1], None), ["127.0.0.1:9229"]);
+    }
+
+    #[test]
+    fn both_loopback_addresses_of_a_port_are_tried() {
+        let held = [(7, socket("[::1]:3000", 1)), (7, socket("127.0.0.1:3000", 2))];
+        assert_eq!(chosen(&held, None), ["127.0.0.1:3000", "[::1]:3000"]);
+    }
+
+    #[test]
+    fn a_wildcard_is_dialled_by_loopback_and_never_at_somebody_elses_address() {
+        assert_eq!(chosen(&[(7, socket("0.0.0.0:3000", 1))], None), ["127.0.0.1:3000"]);
+        assert_eq!(chosen(&[(7, socket("[::]:3000", 1))], None), ["[::1]:3000", "127.0.0.1:3000"]);
+        let all = [socket("[::]:3000", 1), socket("127.0.0.1:3000", 2)];
+        let found = choose(&[(7, all[0].clone())], None, &all).unwrap();
+        assert_eq!(found.addresses, ["[::1]:3000".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_found_program_says_where_else_it_listens() {
+        let held = [(7, socket("127.0.0.1:3000", 1)), (8, socket("127.0.0.1:9229", 2)), (7, socket("[::1]:3000", 3))];
+        let all: Vec<Socket> = held.iter().map(|(_, socket)| socket.clone()).collect();
+        let found = choose(&held, None, &all).unwrap();
+        assert_eq!((found.pid, found.socket, found.also), (7, 1, vec![9229]));
+    }
+
+    #[test]
+    fn this_test_is_found_by_its_name_its_folder_and_its_pid() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (sockets, processes) = (super::super::Lookout::default().look().unwrap(), Processes::now());
+        let scene = Scene { sockets: &sockets, processes: &processes };
+        let address = listener.local_addr().unwrap();
+        let found = of_tree(std::process::id(), scene, Some(address.port())).unwrap();
+        assert_eq!((found.addresses, found.pid), (vec![address], std::process::id()));
+        assert_eq!(holder(address, scene), Some(std::process::id()));
+        let nobody = by_name("no-program-has-this-name", scene);
+        assert_eq!(nobody, Err(Missing::NotRunning));
+        let file = std::env::temp_dir().join(format!("portolan-no-such-{}", std::process::id()));
+        assert!(matches!(by_pid_file(&file, scene), Err(Missing::NoPid(_))));
+    }
+}
