@@ -81,7 +81,8 @@ impl Iterator for Listeners {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::net::{Ipv6Addr, TcpListener};
 
