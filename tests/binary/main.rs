@@ -15,6 +15,12 @@ mod folder;
 mod limits;
 mod log;
 mod origin;
+#[cfg(target_os = "linux")]
+mod processes;
 mod program;
 mod reload;
+#[cfg(target_os = "linux")]
+mod run;
 mod serve;
+#[cfg(target_os = "linux")]
+mod up;
