@@ -17,6 +17,8 @@ mod alone;
 mod client;
 #[path = "partners/dev_servers.rs"]
 mod dev_servers;
+#[path = "partners/docker.rs"]
+mod docker;
 #[path = "partners/installed.rs"]
 mod installed;
 #[path = "partners/load.rs"]

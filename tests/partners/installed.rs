@@ -22,6 +22,8 @@ pub(crate) enum Tool {
     Chromium,
     /// The client for plain requests.
     Curl,
+    /// Docker's engine and command, and busybox to make an image of.
+    Docker,
 }
 
 impl Tool {
@@ -32,6 +34,10 @@ impl Tool {
             Self::Node => node_modules().join("next"),
             Self::Chromium => PathBuf::from("/usr/bin/chromium"),
             Self::Curl => PathBuf::from("/usr/bin/curl"),
+            Self::Docker if !rustix::process::geteuid().is_root() => {
+                PathBuf::from("/usr/sbin/dockerd, started by root")
+            }
+            Self::Docker => PathBuf::from("/usr/sbin/dockerd"),
         }
     }
 }
