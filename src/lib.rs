@@ -25,7 +25,7 @@
 //! |---|---|
 //! | 8 | [`cli`], `main` |
 //! | 7 | [`app`], [`demo`] |
-//! | 6 | [`control`] |
+//! | 6 | [`control`], [`doctor`] |
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
@@ -46,6 +46,7 @@ pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod discover;
+pub mod doctor;
 pub mod drain;
 pub mod filter;
 pub mod forward;

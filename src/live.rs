@@ -69,6 +69,8 @@ pub enum Action {
 pub struct Forward {
     /// Where to.
     pub upstream: Upstream,
+    /// Where that was written, in the order of the endpoints.
+    pub origins: Vec<crate::diagnostic::Span>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// Until the answer begins.
@@ -115,6 +117,7 @@ impl Route {
         let action = match route.action {
             config::Action::Forward(forward) => Action::Forward(Forward {
                 upstream: Upstream::new(&forward, endpoint),
+                origins: forward.targets.iter().map(|target| target.origin.clone()).collect(),
                 connect_timeout: forward.connect_timeout,
                 timeout: forward.timeout,
                 retries: forward.retries,
@@ -172,19 +175,22 @@ pub struct Change {
 pub type Watch = (Weak<Endpoint>, Health);
 
 impl Live {
-    /// Puts the first table in force.
-    pub fn new(config: Config) -> Result<(Arc<Self>, Vec<Watch>), CompileError> {
+    /// Puts the first table in force, once `prepare` has seen it.
+    pub fn new(config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<(Arc<Self>, Vec<Watch>), CompileError> {
         let bell = Arc::default();
         let snapshot = Snapshot::new(config, None, &bell)?;
+        prepare(&snapshot);
         let watches = watches(&snapshot, None);
         let live = Self { current: Mutex::new(Arc::new(snapshot)), generation: AtomicU64::new(1), bell };
         Ok((Arc::new(live), watches))
     }
 
-    /// Puts another table in force, whole or not at all. Requests under way end by the table that they began with.
-    pub fn swap(&self, config: Config) -> Result<(Change, Vec<Watch>), CompileError> {
+    /// Puts another table in force, whole or not at all, once `prepare` has seen it. Requests under way end by the table
+    /// that they began with.
+    pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<(Change, Vec<Watch>), CompileError> {
         let before = self.current();
         let after = Arc::new(Snapshot::new(config, Some(&before), &self.bell)?);
+        prepare(&after);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
         self.generation.fetch_add(1, Ordering::Release);
         Ok((Change::between(&before, &after), watches(&after, Some(&before))))

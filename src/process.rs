@@ -92,6 +92,23 @@ pub fn folder(pid: u32) -> Option<PathBuf> {
     system::folder(pid)
 }
 
+/// Whether a process works in this folder, or beneath it.
+pub fn works_beneath(pid: u32, folder: &Path) -> bool {
+    // The system tells a folder by its real path; the table may name it by a link.
+    folder.canonicalize().is_ok_and(|real| self::folder(pid).is_some_and(|works_in| works_in.starts_with(real)))
+}
+
+/// The file name of a process's executable, where this user may see it.
+pub fn program(pid: u32) -> Option<String> {
+    let path = system::executable(pid)?;
+    Some(crate::diagnostic::printable(&path.file_name()?.to_string_lossy().replace(" (deleted)", "")))
+}
+
+/// The words that a process was started with, where this user may see them.
+pub fn words(pid: u32) -> Vec<String> {
+    system::words(pid)
+}
+
 /// Whether a process goes by this name: that of its executable, of its first word, or of the script that it interprets.
 /// Versions and endings do not matter: `python` is `python3.11`, `vite` is `vite.js`.
 pub fn goes_by(pid: u32, name: &str) -> bool {

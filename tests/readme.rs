@@ -114,11 +114,12 @@ fn the_rows_of_the_architecture_are_those_of_the_crate() {
 
 #[test]
 fn hyper_is_known_only_where_the_architecture_says() {
-    let places = ["demo/mod.rs", "upstream/health.rs"];
+    let places =
+        ["control/client.rs", "control/server.rs", "demo/mod.rs", "discover/container/client.rs", "upstream/health.rs"];
     let said = page("ARCHITECTURE.md").replace('\n', " ");
     let sentence =
         said.split("**Invariant:** ").find(|text| text.starts_with("hyper is known")).expect("the invariant");
-    for named in ["`demo`", "`upstream::health`"] {
+    for named in ["`control`", "`demo`", "`discover::container`", "`upstream::health`"] {
         assert!(sentence.contains(named), "ARCHITECTURE.md does not name {named}");
     }
     for file in sources(&root().join("src")) {
@@ -190,7 +191,8 @@ fn every_cause() -> Vec<Cause> {
         Overloaded,
         ConnectTimeout,
         UpstreamTimeout,
-        Loop
+        Loop,
+        HostRefused
     )
 }
 

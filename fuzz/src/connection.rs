@@ -17,7 +17,7 @@ use std::{
 
 use portolan::http1::{
     body::{Decoder, Encoding, Framing, Out},
-    client::{Exchange, Failed, Idle},
+    client::{Behind, Exchange, Failed, Idle, Look},
     head::{Field, HeadError, Known, Read, Request, Response},
     leg::{Transport, Watch},
     server::{self, Came, Connection, GoesOn, Serving},
@@ -335,7 +335,11 @@ async fn forward(
         if !std::mem::replace(&mut is_begun, true) {
             exchange.begin(cx, |out| write_request(request, number, out))?;
         }
-        exchange.poll_answer(cx, |response, out| write_response(request, response, number, out))
+        // Whoever looks at what follows a head changes nothing of it.
+        let look = |response: &Response<'_>, _: Option<&Behind>| {
+            Ok(if response.status >= 400 { Look::More } else { Look::Pass })
+        };
+        exchange.poll_answer(cx, look, |response, out| write_response(request, response, number, out))
     });
     let status = match answered.await {
         Ok(status) => status,

@@ -26,6 +26,6 @@ pub(super) fn run(listen: Option<&str>, terminal: &Terminal) -> Outcome {
         writeln!(io::stdout())?;
     }
     let config = serve::checked(load::from_str("demo", &table, listen.as_ref()), terminal)?;
-    serve::serve(config, None, terminal, began)?;
+    serve::serve(config, None, serve::Task::Serve, terminal, began)?;
     Ok(GOOD)
 }

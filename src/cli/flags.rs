@@ -1,6 +1,6 @@
 //! What a person may type. The words of `--help`, the manual and the completions all come from here.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
@@ -87,6 +87,9 @@ pub(super) struct Serve {
     /// Where to listen, such as 127.0.0.1:8080 or localhost:0 (a free port); overrides the table
     #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
     pub listen: Option<String>,
+    /// End when `portolan run` needs it no more.
+    #[arg(long, hide = true)]
+    pub until_unused: bool,
     /// Routes in the place of a table, each PATTERN=TARGET: `/=5173 /api=8000 docs.localhost=4000`; `5173` is `/=5173`
     #[arg(value_name = "ROUTE")]
     pub routes: Vec<String>,
@@ -103,6 +106,67 @@ pub(super) enum Command {
         #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
         listen: Option<String>,
     },
+    /// Run a command as if alone, and route NAME.localhost to whatever port it opens
+    ///
+    /// It is given a free port in PORT, also as {port} in its words. Exits as the command does. Joins the proxy that runs
+    /// already, or starts one in the background, which ends when the last such command has ended.
+    Run(Run),
+    /// Start the services of the table, and the proxy with them
+    ///
+    /// Joins the proxy that runs with this table already. Ctrl-C, or `portolan down`, ends them.
+    Up(Up),
+    /// List the services: state, pid, where they listen
+    Ps,
+    /// Show the last lines of services
+    Logs {
+        /// Go on with those to come
+        #[arg(short, long)]
+        follow: bool,
+        /// Which; all if none
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// End services and start them anew
+    Restart {
+        /// Which; all that run if none
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// End services, with everything that they have started
+    Down {
+        /// Which; all if none, and what `up` has begun with them
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
+    /// Tell what the running portolan does: routes, who stands behind them, services
+    ///
+    /// Exit code 1 if its table has errors, or if none runs.
+    Status,
+    /// Print the URL of a route, a run or a service
+    Url {
+        /// Its name
+        name: String,
+    },
+    /// Open a route in the browser
+    Open {
+        /// Its name; the first route if none
+        name: Option<String>,
+    },
+    /// Return when these answer: routes through the proxy, services by being ready
+    ///
+    /// Exit code 1 if they do not in time.
+    Wait {
+        /// Their names
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// How long
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Have the running portolan read its table anew
+    Reload,
+    /// End the running portolan, with everything that it has started
+    Stop,
     /// Tell every problem of the table, each with its place and its fix
     ///
     /// Exit code 1 if there is any error, 0 if the table is good.
@@ -113,6 +177,27 @@ pub(super) enum Command {
     Explain(Explain),
     /// List the routes of the table, the most specific first
     Routes,
+    /// Show what listens on this machine, or who holds one port
+    ///
+    /// Each listener with its program, process, folder and start, and the routes of the table that lead there. Exit code
+    /// 1 if nothing listens on PORT.
+    ///
+    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, routes}, and
+    /// `table`, {errors}; with PORT also `port`, `usual` and, where nothing listens, `connections`, each {local, remote,
+    /// lingers, pid, program}. What is not known is null.
+    Ports(Ports),
+    /// Check what the table needs of this machine, and tell the command that mends it
+    ///
+    /// Names, ports, privileges, limits, loopback, container engines and our own sockets; nothing is changed. Exit code 1
+    /// if there is any problem, 0 if there are none or only warnings.
+    ///
+    /// With --json: `problems` and `warnings`, their numbers, and `findings`, each {check, verdict, message, notes, help};
+    /// `verdict` is ok, warning or problem, `help` is null where there is nothing to do.
+    Doctor {
+        /// Where the proxy would listen; overrides the table
+        #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+        listen: Option<String>,
+    },
     /// Write a first portolan.toml from what listens on this machine now
     Init {
         /// Replace a file that is there
@@ -128,6 +213,57 @@ pub(super) enum Command {
     },
     /// Print the manual, for `man -l -`
     Man,
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// What its route is called; otherwise the package's or the folder's name, with a git worktree's branch in front
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    pub name: Option<String>,
+    /// The port that it is given; otherwise a free one
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// The command and its words
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+/// What `up` takes.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// In the background; returns when all are ready
+    #[arg(short, long)]
+    pub detach: bool,
+    /// This is the background.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+    /// Which, with what they need; all if none
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// A label of a host name.
+fn label(text: &str) -> Result<String, String> {
+    let is_label = !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if is_label { Ok(text.to_ascii_lowercase()) } else { Err("letters, digits and inner hyphens, at most 63".into()) }
+}
+
+/// A time as in a table: `60s`, `1m30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text).ok_or_else(|| "a time is written as in 60s, 1m30s or 500ms".into())
+}
+
+/// What `ports` takes.
+#[derive(Debug, Args)]
+pub(super) struct Ports {
+    /// Tell all of this one
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
 }
 
 /// What `explain` takes.

@@ -7,9 +7,14 @@ use std::{
 
 use serde_json::json;
 
-use super::{BAD, GOOD, Outcome, Stop, terminal::Terminal};
+use super::{
+    BAD, GOOD, Outcome, Stop,
+    columns::{Column, Cut},
+    ports,
+    terminal::Terminal,
+};
 use crate::{
-    diagnostic::{Diagnostic, shown},
+    diagnostic::Diagnostic,
     discover::{self, Listener},
 };
 
@@ -83,7 +88,7 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
     let listeners = discover::listeners()?;
     let mut out = io::stdout().lock();
     if terminal.json {
-        let rows: Vec<_> = listeners.iter().map(object).collect();
+        let rows: Vec<_> = listeners.iter().map(ports::object).collect();
         writeln!(out, "{}", json!({ "listeners": rows }))?;
         return Ok(GOOD);
     }
@@ -91,7 +96,7 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
     if listeners.is_empty() {
         writeln!(out, "Nothing listens on this machine.\n")?;
     } else {
-        rows(&mut out, &listeners)?;
+        writeln!(out, "{}", rows(&listeners, terminal))?;
     }
     writeln!(out, "next:  portolan init         writes a portolan.toml from this")?;
     writeln!(out, "       portolan serve 5173   routes everything to port 5173 without a file")?;
@@ -99,37 +104,12 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
     Ok(GOOD)
 }
 
-fn rows(out: &mut impl Write, listeners: &[Listener]) -> io::Result<()> {
+/// What listens, each with the line that would route to it.
+fn rows(listeners: &[Listener], terminal: &Terminal) -> String {
     let lines = discover::names(listeners);
-    let row = |listener: &Listener| {
-        let owner = listener.owner.as_ref();
+    let line = |listener: &Listener| {
         let line = lines.iter().find(|(_, named)| named.address == listener.address);
-        [
-            listener.address.port().to_string(),
-            owner.map_or_else(|| "(not visible)".to_owned(), |owner| owner.program.chars().take(20).collect()),
-            owner.map_or_else(String::new, |owner| owner.pid.to_string()),
-            owner.and_then(|owner| owner.folder.as_deref()).map_or_else(String::new, shown),
-            line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address)),
-        ]
+        line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address))
     };
-    let head = ["port", "program", "pid", "folder", "line in [routes]"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head).chain(listeners.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let [port, program, pid, folder] = [0, 1, 2, 3].map(width);
-    for [a, b, c, d, line] in &rows {
-        writeln!(out, "{}", format!("{a:<port$}  {b:<program$}  {c:<pid$}  {d:<folder$}  {line}").trim_end())?;
-    }
-    writeln!(out)
-}
-
-fn object(listener: &Listener) -> serde_json::Value {
-    let owner = listener.owner.as_ref();
-    json!({
-        "address": listener.address.to_string(),
-        "port": listener.address.port(),
-        "pid": owner.map(|owner| owner.pid),
-        "program": owner.map(|owner| &owner.program),
-        "command": owner.map(|owner| &owner.command),
-        "folder": owner.and_then(|owner| owner.folder.as_ref()),
-    })
+    ports::rows(listeners, &[(Column { heading: "line in [routes]", cut: Cut::Never }, &line)], terminal)
 }

@@ -2,20 +2,31 @@
 //!
 //! Exit codes: 0 fine, 1 the thing asked about is bad, 2 usage or an unreadable file.
 
+mod answer;
+mod background;
 mod banner;
 mod check;
+mod columns;
 mod demo;
+mod doctor;
 mod explain;
 mod flags;
 mod init;
+mod lines;
+mod ports;
 mod routes;
+mod run;
+mod running;
 mod serve;
+mod services;
+mod status;
 mod terminal;
+mod up;
 
 use std::{
     ffi::OsString,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -27,6 +38,8 @@ use crate::{
         load::{self, Loaded},
     },
     diagnostic::{Diagnostic, without_number},
+    doctor::Table,
+    supervise::keeper::{self, Task},
 };
 use flags::{Command, Flags, Global};
 use terminal::Terminal;
@@ -65,6 +78,10 @@ fn usage() -> ExitCode {
 
 /// Does what the arguments say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(task) = Task::read(&arguments) {
+        return keep(&task);
+    }
     let flags = match Flags::read(arguments) {
         Ok(flags) => flags,
         Err(error) => {
@@ -88,6 +105,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// What a copy of us does that looks after a program.
+fn keep(task: &Task) -> ExitCode {
+    keeper::keep(task).unwrap_or_else(|error| {
+        // Nobody is left to tell that telling failed.
+        let _ = writeln!(io::stderr(), "portolan: {error}");
+        ExitCode::from(error.code())
+    })
+}
+
 fn command(flags: Flags, terminal: &Terminal) -> Outcome {
     let Flags { global, command, serve } = flags;
     if let Some(directory) = &global.directory {
@@ -97,11 +123,28 @@ fn command(flags: Flags, terminal: &Terminal) -> Outcome {
         })?;
     }
     match command.unwrap_or(Command::Serve(serve)) {
+        Command::Serve(arguments) if arguments.until_unused => {
+            serve::run_for_runs(&global, arguments.listen.as_deref(), terminal)
+        }
         Command::Serve(arguments) => serve::run(&global, &arguments, terminal),
+        Command::Run(arguments) => run::run(&global, &arguments, terminal),
+        Command::Up(arguments) => up::run(&global, &arguments, terminal),
+        Command::Ps => services::ps(&global, terminal),
+        Command::Logs { follow, services } => services::logs(&global, &services, follow, terminal),
+        Command::Restart { services } => services::restart(&global, &services, terminal),
+        Command::Down { services } => services::down(&global, &services),
+        Command::Status => status::status(&global, terminal),
+        Command::Url { name } => status::url(&global, &name, terminal),
+        Command::Open { name } => status::open(&global, name.as_deref()),
+        Command::Wait { names, timeout } => status::wait(&global, &names, timeout, terminal),
+        Command::Reload => status::reload(&global, terminal),
+        Command::Stop => status::stop(&global),
         Command::Demo { listen } => demo::run(listen.as_deref(), terminal),
         Command::Check => check::run(&global, terminal),
         Command::Explain(arguments) => explain::run(&global, &arguments, terminal),
         Command::Routes => routes::run(&global, terminal),
+        Command::Ports(arguments) => ports::run(&global, &arguments, terminal),
+        Command::Doctor { listen } => doctor::run(&global, listen.as_deref(), terminal),
         Command::Init { force } => init::run(force, terminal),
         Command::Schema => print_schema(),
         Command::Completions { shell } => print_completions(shell),
@@ -130,11 +173,26 @@ fn load_table(global: &Global, typed: Option<&Listen>) -> Result<Loaded, Stop> {
             .help("write one with `portolan init`, or name one with `-c FILE`");
         return Err(Stop::Told(vec![problem], usage()));
     };
-    let loaded = load::load(&file, typed);
+    load_file(&file, typed)
+}
+
+/// Reads this table.
+fn load_file(file: &Path, typed: Option<&Listen>) -> Result<Loaded, Stop> {
+    let loaded = load::load(file, typed);
     if loaded.diagnostics.iter().any(|problem| problem.code == "unreadable-file") {
         return Err(Stop::Told(loaded.diagnostics, usage()));
     }
     Ok(loaded)
+}
+
+/// Reads the table for a command that can do without one.
+fn table_if_any(global: &Global, typed: Option<&Listen>) -> Result<Table, Stop> {
+    if table_file(global).is_none() {
+        return Ok(Table::Absent);
+    }
+    let Loaded { config, diagnostics } = load_table(global, typed)?;
+    let errors = diagnostics.iter().filter(|problem| problem.is_error()).count();
+    Ok(config.map_or(Table::Refused(errors), |config| Table::Good(Box::new(config))))
 }
 
 fn print_schema() -> Outcome {

@@ -6,22 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     BAD, GOOD, Outcome, Stop, banner,
     flags::{Global, Serve},
-    init, load_table, table_file,
+    init,
+    lines::LinePrinter,
+    running, table_file,
     terminal::Terminal,
 };
 use crate::{
-    app::{Proxy, StartError},
+    app::{Happening, Instance, Purpose, Setting, StartError},
     config::{Config, Listen, load},
-    diagnostic::{Diagnostic, without_number},
+    control::{api::Reloaded, socket::SocketError},
+    diagnostic::{self, Diagnostic, without_number},
     discover,
     live::Change,
     observe::{Format, Log},
@@ -40,16 +40,7 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
     let listen = super::typed_listen(arguments.listen.as_deref())?;
     let (config, table) = if arguments.routes.is_empty() {
         let Some(file) = table_file(global) else { return init::show_listeners(terminal) };
-        // Before it is read: an edit that comes meanwhile is seen, too.
-        let (watch, watched) = Watch::new(load::files(&file).into());
-        if let Err(error) = watched {
-            let problem =
-                Diagnostic::warning("not-watched", format!("the table is looked at once a second only: {error}"));
-            terminal.tell(&[problem]);
-        }
-        let config = checked(load_table(global, listen.as_ref())?, terminal)?;
-        let table = TableFile::new(load::files(&file)[0].clone(), watch, &config, listen);
-        (config, Some(table))
+        watched(&file, listen, terminal)?
     } else {
         // What was typed goes over what the environment says; two things that were typed contradict each other.
         if global.config_was_typed {
@@ -59,7 +50,60 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
         }
         (checked(load::inline(&arguments.routes, listen.as_ref()), terminal)?, None)
     };
-    serve(config, table, terminal, began)
+    serve(config, table, Task::Serve, terminal, began)
+}
+
+/// Runs the proxy in the background for `portolan run`, with the table that there is, if there is one.
+pub(super) fn run_for_runs(global: &Global, listen: Option<&str>, terminal: &Terminal) -> Outcome {
+    let began = Instant::now();
+    detach();
+    let typed = super::typed_listen(listen)?;
+    let (config, table) = match table_file(global) {
+        Some(file) => watched(&file, typed, terminal)?,
+        None => (checked(load::inline(&[], typed.as_ref()), terminal)?, None),
+    };
+    serve(config, table, Task::Background, terminal, began)
+}
+
+/// Leaves the terminal and its process group.
+pub(super) fn detach() {
+    // Refused only where this process leads a group already, and so stands alone.
+    let _ = rustix::process::setsid();
+    // It was started by way of /proc/self/exe, and would be called `exe` among the processes.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_name(c"portolan");
+}
+
+/// A table and its file, to be looked after.
+pub(super) fn watched(
+    file: &Path,
+    listen: Option<Listen>,
+    terminal: &Terminal,
+) -> Result<(Config, Option<TableFile>), Stop> {
+    // Before it is read: an edit that comes meanwhile is seen, too.
+    let (watch, watched) = Watch::new(load::files(file).into());
+    if let Err(error) = watched {
+        let problem = Diagnostic::warning("not-watched", format!("the table is looked at once a second only: {error}"));
+        terminal.tell(&[problem]);
+    }
+    let config = checked(super::load_file(file, listen.as_ref())?, terminal)?;
+    let table = TableFile::new(load::files(file)[0].clone(), watch, &config, listen);
+    Ok((config, Some(table)))
+}
+
+/// What is run besides the proxy.
+pub(super) enum Task {
+    /// Nothing.
+    Serve,
+    /// Whatever `portolan run` asks for, until it asks no more.
+    Background,
+    /// These services; all if none is named.
+    Up {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether a person reads their lines here.
+        attached: bool,
+    },
 }
 
 /// The table, if it has no error; warnings are told either way.
@@ -74,33 +118,99 @@ pub(super) fn checked(loaded: load::Loaded, terminal: &Terminal) -> Result<Confi
 }
 
 /// Runs the proxy on a table, and on what becomes of its file.
-pub(super) fn serve(config: Config, mut table: Option<TableFile>, terminal: &Terminal, began: Instant) -> Outcome {
+pub(super) fn serve(
+    config: Config,
+    mut table: Option<TableFile>,
+    task: Task,
+    terminal: &Terminal,
+    began: Instant,
+) -> Outcome {
     let log = access_log(terminal)?;
     take_messages(&log, terminal);
     let voice = Voice { terminal, log: &log };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let asked_for = config.listen.clone();
         // Before the ready line: whoever reads it may send a signal at once.
         let mut signals = Signals::new()?;
-        let proxy = Proxy::start(config, &log).map_err(|error| told(error, &asked_for))?;
-        banner::ready(&proxy, table.as_ref().map(|table| shown(&table.file)).as_deref(), began.elapsed(), terminal)?;
+        let (setting, printer) = setting(&task, table.as_ref(), &config, terminal)?;
+        let started = Instance::start(config, setting, &log).await;
+        let (mut instance, unreachable) = started.map_err(|error| told(error, &asked_for))?;
+        if let Some(error) = unreachable {
+            voice.tell(&[no_control(&error)]);
+        }
+        if let Task::Up { names, .. } = &task {
+            instance.up(names).map_err(|problem| running::refusal(problem))?;
+        }
+        let file = table.as_ref().map(|table| shown(&table.file));
+        banner::ready(instance.proxy(), file.as_deref(), began.elapsed(), terminal)?;
         loop {
             tokio::select! {
-                () = changed(&mut table) => if let Some(table) = &mut table { table.reload(&proxy, &voice) },
+                () = changed(&mut table) => drop(reload(&mut table, &mut instance, &voice)),
                 signal = signals.next() => match signal {
-                    Asked::Reload => match &mut table {
-                        Some(table) => table.reload(&proxy, &voice),
-                        None => voice.note("there is no file to reload: the routes were typed"),
-                    },
+                    Asked::Reload => drop(reload(&mut table, &mut instance, &voice)),
                     Asked::End => break,
+                },
+                happening = instance.next() => match happening {
+                    // Who asks may be gone before the answer.
+                    Happening::Reload(reply) => drop(reply.send(Ok(reload(&mut table, &mut instance, &voice)))),
+                    Happening::Note(note) => voice.note(&note),
+                    Happening::Stop | Happening::Over => break,
                 },
             }
         }
-        end(proxy, &mut signals, &voice).await;
+        end(instance, &mut signals, &voice).await;
+        if let Some(printer) = printer {
+            printer.finish(LAST_WORDS).await;
+        }
         log.flush(LAST_WORDS);
         Ok(GOOD)
-    })
+    });
+    // A thread that waits for a reader of our lines must not keep us.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// How the instance is to run, and what prints the lines of its services.
+fn setting(
+    task: &Task,
+    table: Option<&TableFile>,
+    config: &Config,
+    terminal: &Terminal,
+) -> Result<(Setting, Option<LinePrinter>), Stop> {
+    let printer = match task {
+        Task::Up { attached: true, .. } => Some(LinePrinter::spawn(&config.services, terminal)?),
+        _ => None,
+    };
+    let purpose = match task {
+        Task::Serve => Purpose::Serve,
+        Task::Background => Purpose::Run,
+        Task::Up { .. } => Purpose::Up,
+    };
+    let setting = Setting {
+        purpose,
+        file: table.map(|table| table.file.clone()),
+        printer: printer.as_ref().map(LinePrinter::sender),
+        is_coloured: printer.is_some() && terminal.colors_out(),
+    };
+    Ok((setting, printer))
+}
+
+/// Commands cannot come in; everything else works.
+fn no_control(error: &SocketError) -> Diagnostic {
+    Diagnostic::warning("no-control", format!("commands such as `portolan status` cannot reach this proxy: {error}"))
+}
+
+/// Puts the file as it is now in force, if there is one and it is good.
+fn reload(table: &mut Option<TableFile>, instance: &mut Instance, voice: &Voice<'_>) -> Reloaded {
+    match table {
+        Some(table) => table.reload(instance, voice),
+        None => {
+            let text = "there is no file to reload: the routes were typed";
+            voice.note(text);
+            Reloaded { accepted: false, text: text.into(), problems: Vec::new() }
+        }
+    }
 }
 
 async fn changed(table: &mut Option<TableFile>) {
@@ -111,10 +221,9 @@ async fn changed(table: &mut Option<TableFile>) {
 }
 
 /// Finishes what is in hand; a second signal, or the end of patience, does not wait for it.
-async fn end(proxy: Proxy, signals: &mut Signals, voice: &Voice<'_>) {
-    let draining = timeout(DRAIN, proxy.drain());
+async fn end(instance: Instance, signals: &mut Signals, voice: &Voice<'_>) {
     tokio::select! {
-        result = draining => if result.is_err() && !voice.terminal.quiet {
+        ended = instance.end(DRAIN) => if ended.is_err() && !voice.terminal.quiet {
             voice.note("some requests did not end within 5 s and were cut");
         },
         () = signals.again() => {}
@@ -156,6 +265,12 @@ struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
+}
+
+/// Returns when a signal asks for the end.
+pub(super) async fn end_asked() -> io::Result<()> {
+    Signals::new()?.again().await;
+    Ok(())
 }
 
 impl Signals {
@@ -201,23 +316,21 @@ impl TableFile {
     }
 
     /// Puts the file as it is now in force, if it is good.
-    fn reload(&mut self, proxy: &Proxy, voice: &Voice<'_>) {
+    fn reload(&mut self, instance: &mut Instance, voice: &Voice<'_>) -> Reloaded {
         let began = Instant::now();
         // Whoever asked for this: what it finds is told once.
         self.watch.look();
         let name = shown(&self.file);
         let name = name.display();
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
-            voice.note(&format!("{name} is empty; the table stays in force"));
-            return;
+            return refused(instance, voice, format!("{name} is empty; the table stays in force"), &[]);
         }
         let loaded = load::load(&self.file, self.listen.as_ref());
         let Some(config) = loaded.config else {
             let errors = loaded.diagnostics.iter().filter(|problem| problem.is_error()).count();
             let plural = if errors == 1 { "" } else { "s" };
-            voice.note(&format!("reload refused, the table stays in force ({errors} error{plural} in {name})"));
-            voice.tell(&loaded.diagnostics);
-            return;
+            let text = format!("reload refused, the table stays in force ({errors} error{plural} in {name})");
+            return refused(instance, voice, text, &loaded.diagnostics);
         };
         voice.tell(&loaded.diagnostics);
         // Wherever it is written: a line above it is no other address.
@@ -226,21 +339,37 @@ impl TableFile {
             voice.note("`listen` has changed; restart portolan to listen there");
         }
         self.wanted = wanted;
-        match proxy.swap(config) {
-            Ok(change) if voice.terminal.quiet || change == Change::default() => {}
+        match instance.swap(config) {
             Ok(change) => {
                 let took = began.elapsed().as_millis();
-                voice.note(&format!("reloaded {name} in {took} ms: {}", words(&change)));
+                let text = format!("reloaded {name} in {took} ms: {}", words(&change));
+                if !voice.terminal.quiet && change != Change::default() {
+                    voice.note(&text);
+                }
+                let problems = loaded.diagnostics.iter().map(Diagnostic::to_json).collect();
+                Reloaded { accepted: true, text, problems }
             }
-            Err(error) => voice.note(&format!("reload refused, the table stays in force: {error}")),
+            Err(error) => refused(instance, voice, format!("reload refused, the table stays in force: {error}"), &[]),
         }
     }
+}
+
+/// Says why the file is not in force, now and whenever somebody asks.
+fn refused(instance: &mut Instance, voice: &Voice<'_>, text: String, diagnostics: &[Diagnostic]) -> Reloaded {
+    voice.note(&text);
+    voice.tell(diagnostics);
+    let whole = [text, diagnostic::render(diagnostics, false)].join("\n").trim_end().to_owned();
+    instance.refused(whole.clone());
+    Reloaded { accepted: false, text: whole, problems: diagnostics.iter().map(Diagnostic::to_json).collect() }
 }
 
 /// `+ docs, ~ api, - old`
 fn words(change: &Change) -> String {
     let marked = |mark: char, names: &[String]| names.iter().map(|name| format!("{mark} {name}")).collect::<Vec<_>>();
     let all = [marked('+', &change.added), marked('~', &change.changed), marked('-', &change.removed)].concat();
+    if all.is_empty() {
+        return "nothing has changed".into();
+    }
     if all.len() > 8 { format!("{} and {} more", all[..8].join(", "), all.len() - 8) } else { all.join(", ") }
 }
 
@@ -254,7 +383,9 @@ fn shown(file: &Path) -> PathBuf {
 /// What keeps the proxy from starting, as a value that says what to do.
 fn told(error: StartError, listen: &Listen) -> Stop {
     let problem = match error {
-        StartError::Bind(error) => discover::cannot_bind(error.address, listen.origin.as_ref(), &error.source),
+        StartError::Bind(error) => {
+            discover::cannot_bind(error.address, discover::Purpose::Proxy, listen.origin.as_ref(), &error.source)
+        }
         StartError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
             .help("write fewer or shorter `path_regex` patterns"),
         StartError::System(error) => {

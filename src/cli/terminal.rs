@@ -25,6 +25,8 @@ pub(super) struct Terminal {
     pub interactive: bool,
     /// `➜ ● ○` may be written.
     pub unicode: bool,
+    /// Characters of a line; `None` where nobody reads that would mind.
+    pub width: Option<usize>,
     color: Color,
 }
 
@@ -36,6 +38,7 @@ impl Terminal {
             verbose: global.verbose,
             interactive: io::stdout().is_terminal(),
             unicode: locale_is_utf8(),
+            width: width(),
             color: global.color,
         }
     }
@@ -75,6 +78,13 @@ impl Terminal {
         }
     }
 
+    /// A word to a person, beside whatever runs.
+    pub(super) fn hint(&self, message: &str) {
+        let arrow = if self.unicode { "➜" } else { ">" };
+        // Nobody is left to tell that telling failed.
+        let _ = writeln!(io::stderr(), "  {arrow}  {message}");
+    }
+
     /// A line of the log: after the time of day, or as an object.
     pub(super) fn note(&self, message: &str) -> String {
         if self.json {
@@ -83,6 +93,12 @@ impl Terminal {
             format!("{}  {message}\n", Zoned::now().strftime("%H:%M:%S%.3f"))
         }
     }
+}
+
+/// The width of the terminal that standard output is; one that does not know its width says 0.
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 fn locale_is_utf8() -> bool {

@@ -2,32 +2,64 @@
 //!
 //! The facts are looked up first, then a pure function words them. Another port is never taken silently.
 
-use std::{borrow::Cow, io, net::SocketAddr, time::SystemTime};
+use std::{io, net::SocketAddr};
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
 
-use super::{Listener, Owner, owner_of};
-use crate::diagnostic::{Diagnostic, Span, shown, without_number};
-
-/// Lets the system choose a port that is free.
-const ELSEWHERE: &str = "listen elsewhere: `portolan serve --listen 127.0.0.1:0`";
+use super::{
+    Listener, Owner, owner_of,
+    words::{end_command, holder, place, way_to_end},
+};
+use crate::diagnostic::{Diagnostic, Span, without_number};
 
 /// The first port that needs no privileges, by the custom of Unix since 4.2BSD.
 const FIRST_FREE_PORT: u16 = 1024;
 
-/// How many characters of a command line are told: enough to know it by, and one line of a terminal.
-const COMMAND_LENGTH: usize = 80;
+/// What an address is wanted for, which decides how a person chooses another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// The proxy listens there.
+    Proxy,
+    /// The route of `[tcp]` with this name.
+    Tcp(&'a str),
+    /// The service with this name, which always opens that port.
+    Service(&'a str),
+}
 
-/// The name of our own executable.
-pub(super) const PORTOLAN: &str = env!("CARGO_PKG_NAME");
+impl Purpose<'_> {
+    /// How to choose any other address: a clause.
+    fn elsewhere(self) -> String {
+        match self {
+            Self::Proxy => "listen elsewhere: `portolan serve --listen 127.0.0.1:0`".into(),
+            Self::Tcp(name) => format!("write another `listen` for TCP route `{name}`"),
+            Self::Service(name) => {
+                format!("write another `port` for service `{name}`, or none, and it is given a free one")
+            }
+        }
+    }
 
-/// The error of a socket that could not be bound to `wanted`, or not be made to listen there.
-pub fn cannot_bind(wanted: SocketAddr, origin: Option<&Span>, error: &io::Error) -> Diagnostic {
+    /// What is typed or written to choose this address: a line.
+    fn line(self, address: SocketAddr) -> String {
+        match self {
+            Self::Proxy => format!("`portolan serve --listen {address}`"),
+            Self::Tcp(name) => format!("`listen = \"{address}\"` for TCP route `{name}`"),
+            Self::Service(name) => format!("`port = {}` for service `{name}`", address.port()),
+        }
+    }
+}
+
+/// The error of a socket that could not be bound to `wanted`, or not be made to listen there; `origin` is where the
+/// address was written.
+pub fn cannot_bind(wanted: SocketAddr, purpose: Purpose<'_>, origin: Option<&Span>, error: &io::Error) -> Diagnostic {
     let problem = match error.kind() {
-        io::ErrorKind::AddrInUse => word_taken(wanted, owner_of(wanted).as_ref(), &Zoned::now()),
+        io::ErrorKind::AddrInUse => {
+            let held = owner_of(wanted);
+            let user = held.as_ref().and_then(Listener::user);
+            word_taken(wanted, purpose, held.as_ref().map(|held| (held, user.as_deref())), &Zoned::now())
+        }
         // A sandbox or a reserved range of Windows refuses higher ports too; there the number is not the cause.
-        io::ErrorKind::PermissionDenied if wanted.port() < FIRST_FREE_PORT => word_privileged(wanted),
-        io::ErrorKind::AddrNotAvailable => word_unavailable(wanted),
+        io::ErrorKind::PermissionDenied if wanted.port() < FIRST_FREE_PORT => word_privileged(wanted, purpose),
+        io::ErrorKind::AddrNotAvailable => word_unavailable(wanted, purpose),
         _ => Diagnostic::error("cannot-listen", format!("cannot listen on {wanted}: {}", without_number(error))),
     };
     placed(problem, origin)
@@ -40,90 +72,57 @@ fn placed(diagnostic: Diagnostic, origin: Option<&Span>) -> Diagnostic {
     }
 }
 
-/// `port-taken`: who holds the address that was `wanted`.
-fn word_taken(wanted: SocketAddr, holder: Option<&Listener>, now: &Zoned) -> Diagnostic {
+/// `port-taken`: who holds the address that was `wanted`, and what that user is called.
+fn word_taken(
+    wanted: SocketAddr,
+    purpose: Purpose<'_>,
+    held: Option<(&Listener, Option<&str>)>,
+    now: &Zoned,
+) -> Diagnostic {
     let problem = Diagnostic::error("port-taken", format!("{wanted} is already in use"));
-    let Some(holder) = holder else {
+    let elsewhere = purpose.elsewhere();
+    let Some((listener, user)) = held else {
         return problem
             .note(
                 "no listener that this user may see is there: its process has just ended, is hidden, or holds the \
                  address without listening on it",
             )
-            .help(format!("try again, or {ELSEWHERE}"));
+            .help(format!("try again, or {elsewhere}"));
     };
     // `held by` alone would puzzle whoever asked for 127.0.0.1 and looks for exactly that.
     let through =
-        if holder.address == wanted { String::new() } else { format!(", which listens on {}", holder.address) };
-    let Some(owner) = &holder.owner else {
-        return problem
-            .note(format!("held by {}{through}", unseen(holder.uid)))
-            .help(format!("end it where it was started, or {ELSEWHERE}"));
-    };
-    let place = owner.folder.as_deref().map(|folder| format!(" in {}", shown(folder))).unwrap_or_default();
-    let since = owner.started.and_then(|started| since(started, now)).unwrap_or_default();
-    let command = shortened(&owner.command);
-    problem.note(format!("held by `{command}` (pid {}){place}{since}{through}", owner.pid)).help(way_out(owner, &place))
+        if listener.address == wanted { String::new() } else { format!(", which listens on {}", listener.address) };
+    let problem = problem.note(format!("held by {}{through}", holder(listener, user, now)));
+    match &listener.owner {
+        Some(owner) => problem.help(way_out(owner, purpose)),
+        None => problem.help(format!("end it where it was started, or {elsewhere}")),
+    }
 }
 
 /// The next step, which depends on who the owner is.
-fn way_out(owner: &Owner, place: &str) -> String {
-    let pid = owner.pid;
-    let end = if cfg!(windows) { format!("taskkill /pid {pid}") } else { format!("kill {pid}") };
-    if pid == std::process::id() {
-        "this very portolan holds it already: name the address once".into()
-    } else if owner.program == PORTOLAN {
-        format!("a portolan already serves there (pid {pid}{place}): use that one, end it with `{end}`, or {ELSEWHERE}")
-    } else {
-        format!("end it with `{end}`, or {ELSEWHERE}")
-    }
-}
-
-/// A holder of whom only the user is known, if that.
-fn unseen(uid: Option<u32>) -> String {
-    match uid {
-        Some(uid) if own_uid() == Some(uid) => {
-            format!("a process of this user (uid {uid}) that cannot be seen from here")
+fn way_out(owner: &Owner, purpose: Purpose<'_>) -> String {
+    let elsewhere = purpose.elsewhere();
+    match purpose {
+        Purpose::Proxy if owner.pid == std::process::id() => {
+            "this very portolan holds it already: name the address once".into()
         }
-        Some(uid) => format!("a process of another user (uid {uid})"),
-        None => "a process that this user may not see".into(),
+        _ if owner.pid == std::process::id() => format!("this very portolan listens there: {elsewhere}"),
+        Purpose::Proxy if owner.is_portolan() => {
+            let (pid, place, end) = (owner.pid, place(owner), end_command(owner));
+            format!(
+                "a portolan already serves there (pid {pid}{place}): use that one, end it with `{end}`, or {elsewhere}"
+            )
+        }
+        _ => format!("{}, or {elsewhere}", way_to_end(owner)),
     }
 }
 
-/// The user that asks; `None` where users are no numbers.
-#[cfg(unix)]
-pub(super) fn own_uid() -> Option<u32> {
-    Some(rustix::process::geteuid().as_raw())
-}
-
-/// The user that asks; `None` where users are no numbers.
-#[cfg(not(unix))]
-pub(super) fn own_uid() -> Option<u32> {
-    None
-}
-
-/// `, since 09:14`, with the date when that was not today.
-pub(super) fn since(started: SystemTime, now: &Zoned) -> Option<String> {
-    let started = Timestamp::try_from(started).ok()?.to_zoned(now.time_zone().clone());
-    let format = if started.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
-    // Where the system does not tell its time zone, times are UTC and must not pass for local ones.
-    let zone = if now.time_zone().is_unknown() { " UTC" } else { "" };
-    Some(format!(", since {}{zone}", started.strftime(format)))
-}
-
-/// The start of a long command.
-fn shortened(command: &str) -> Cow<'_, str> {
-    match command.char_indices().nth(COMMAND_LENGTH) {
-        Some((end, _)) => format!("{}…", command[..end].trim_end()).into(),
-        None => command.into(),
-    }
-}
-
-fn word_privileged(wanted: SocketAddr) -> Diagnostic {
-    let free = SocketAddr::new(wanted.ip(), 8000 + wanted.port());
+fn word_privileged(wanted: SocketAddr, purpose: Purpose<'_>) -> Diagnostic {
+    let higher = SocketAddr::new(wanted.ip(), 8000 + wanted.port());
     let problem =
         Diagnostic::error("port-privileged", format!("{wanted} needs privileges that portolan was not started with"))
             .note(format!("ports below {FIRST_FREE_PORT} are kept for the administrator here"))
-            .help(format!("listen on a higher port: `portolan serve --listen {free}`"));
+            .help(format!("listen on a higher port: {}", purpose.line(higher)));
     if cfg!(target_os = "linux") {
         let port = wanted.port();
         problem.help(format!(
@@ -135,24 +134,25 @@ fn word_privileged(wanted: SocketAddr) -> Diagnostic {
     }
 }
 
-fn word_unavailable(wanted: SocketAddr) -> Diagnostic {
+fn word_unavailable(wanted: SocketAddr, purpose: Purpose<'_>) -> Diagnostic {
     let note = if wanted.is_ipv6() && wanted.ip().is_loopback() {
         "IPv6 is switched off here"
     } else {
         "no network interface has that address now"
     };
+    let loopback = SocketAddr::from(([127, 0, 0, 1], wanted.port()));
     Diagnostic::error("address-unavailable", format!("{wanted} is not an address of this machine"))
         .note(note)
-        .help(format!("listen on the loopback address: `portolan serve --listen 127.0.0.1:{}`", wanted.port()))
+        .help(format!("listen on the loopback address: {}", purpose.line(loopback)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, sync::Arc, time::Duration};
+    use std::{net::TcpListener, sync::Arc, time::SystemTime};
 
-    use jiff::tz::{TimeZone, offset};
+    use jiff::{Timestamp, tz::TimeZone};
 
-    use super::*;
+    use super::{super::PORTOLAN, *};
     use crate::diagnostic::{Source, render};
 
     const WANTED: &str = "127.0.0.1:62893";
@@ -184,7 +184,11 @@ mod tests {
     }
 
     fn told(holder: Option<&Listener>) -> Diagnostic {
-        word_taken(wanted(), holder, &now())
+        told_for(Purpose::Proxy, holder)
+    }
+
+    fn told_for(purpose: Purpose<'_>, holder: Option<&Listener>) -> Diagnostic {
+        word_taken(wanted(), purpose, holder.map(|holder| (holder, None)), &now())
     }
 
     fn origin() -> Span {
@@ -217,9 +221,9 @@ error[port-taken]: 127.0.0.1:62893 is already in use
 
     #[test]
     fn a_process_of_another_user_is_told_by_its_user() {
-        let other = own_uid().unwrap_or_default() + 1;
-        let problem = told(Some(&held(WANTED, None, other)));
-        assert_eq!(problem.notes, [format!("held by a process of another user (uid {other})")]);
+        let other = held(WANTED, None, super::super::words::own_uid().unwrap_or_default() + 1);
+        let problem = word_taken(wanted(), Purpose::Proxy, Some((&other, Some("ada"))), &now());
+        assert_eq!(problem.notes, ["held by a process of user ada (pid hidden)"]);
         assert!(!problem.helps[0].contains("kill"), "{:?}", problem.helps);
     }
 
@@ -246,30 +250,26 @@ error[port-taken]: 127.0.0.1:62893 is already in use
     }
 
     #[test]
-    fn a_start_on_another_day_is_told_with_its_date() {
-        assert_eq!(since(at("2025-11-20T23:05:00"), &now()).as_deref(), Some(", since 2025-11-20 23:05"));
-        assert_eq!(since(at("2025-11-23T00:00:00"), &now()).as_deref(), Some(", since 00:00"));
+    fn the_way_out_is_that_of_whoever_asks() {
+        let holder = held(WANTED, Some(node()), 1000);
+        let help = |purpose| told_for(purpose, Some(&holder)).helps.remove(0);
+        assert_eq!(help(Purpose::Tcp("db")), "end it with `kill 4812`, or write another `listen` for TCP route `db`");
+        let service = "end it with `kill 4812`, or write another `port` for service `api`, or none, and it is given a \
+                       free one";
+        assert_eq!(help(Purpose::Service("api")), service);
+        let higher = |purpose| word_privileged("127.0.0.1:80".parse().unwrap(), purpose).helps.remove(0);
+        assert_eq!(
+            higher(Purpose::Tcp("db")),
+            "listen on a higher port: `listen = \"127.0.0.1:8080\"` for TCP route `db`"
+        );
+        assert_eq!(higher(Purpose::Service("api")), "listen on a higher port: `port = 8080` for service `api`");
     }
 
     #[test]
-    fn a_start_is_told_in_local_time_or_says_that_it_is_not() {
-        let there = now().with_time_zone(TimeZone::fixed(offset(2)));
-        assert_eq!(since(at("2025-11-23T09:14:30"), &there).as_deref(), Some(", since 11:14"));
-        let nowhere = now().with_time_zone(TimeZone::unknown());
-        assert_eq!(since(at("2025-11-23T09:14:30"), &nowhere).as_deref(), Some(", since 09:14 UTC"));
-    }
-
-    #[test]
-    fn a_start_beyond_every_calendar_is_left_out() {
-        let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
-        assert_eq!(since(never, &now()), None);
-    }
-
-    #[test]
-    fn a_long_command_is_cut_between_characters() {
-        let command = "é".repeat(COMMAND_LENGTH + 1);
-        assert_eq!(shortened(&command), format!("{}…", "é".repeat(COMMAND_LENGTH)));
-        assert_eq!(shortened("node server.js"), "node server.js");
+    fn another_portolan_is_in_the_way_of_what_is_not_the_proxy() {
+        let owner = Owner { program: PORTOLAN.into(), ..node() };
+        let problem = told_for(Purpose::Tcp("db"), Some(&held(WANTED, Some(owner), 1000)));
+        assert!(problem.helps[0].starts_with("end it with `kill 4812`, or write"), "{:?}", problem.helps);
     }
 
     #[test]
@@ -277,7 +277,7 @@ error[port-taken]: 127.0.0.1:62893 is already in use
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let error = TcpListener::bind(address).unwrap_err();
-        let problem = cannot_bind(address, None, &error);
+        let problem = cannot_bind(address, Purpose::Proxy, None, &error);
         assert_eq!(problem.code, "port-taken");
         assert_eq!(problem.message, format!("{address} is already in use"));
         assert!(problem.notes[0].contains(&format!("(pid {})", std::process::id())), "{:?}", problem.notes);
@@ -287,7 +287,7 @@ error[port-taken]: 127.0.0.1:62893 is already in use
     fn an_address_of_another_machine_is_unavailable() {
         // RFC 5737 §3 keeps this network for examples: no machine has an address of it.
         let wanted = "192.0.2.1:62893".parse().unwrap();
-        let problem = cannot_bind(wanted, Some(&origin()), &TcpListener::bind(wanted).unwrap_err());
+        let problem = cannot_bind(wanted, Purpose::Proxy, Some(&origin()), &TcpListener::bind(wanted).unwrap_err());
         assert_eq!(problem.code, "address-unavailable");
         assert_eq!(problem.helps, ["listen on the loopback address: `portolan serve --listen 127.0.0.1:62893`"]);
         assert!(problem.at.is_some());
@@ -296,14 +296,14 @@ error[port-taken]: 127.0.0.1:62893 is already in use
     #[test]
     fn a_low_port_without_privileges_is_told_with_a_higher_one() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let problem = cannot_bind("127.0.0.1:80".parse().unwrap(), None, &denied);
+        let problem = cannot_bind("127.0.0.1:80".parse().unwrap(), Purpose::Proxy, None, &denied);
         assert_eq!(problem.code, "port-privileged");
         assert_eq!(problem.helps[0], "listen on a higher port: `portolan serve --listen 127.0.0.1:8080`");
     }
 
     #[test]
     fn a_high_port_that_is_denied_is_not_called_privileged() {
-        let problem = cannot_bind(wanted(), None, &io::Error::from(io::ErrorKind::PermissionDenied));
+        let problem = cannot_bind(wanted(), Purpose::Proxy, None, &io::Error::from(io::ErrorKind::PermissionDenied));
         assert_eq!(
             (problem.code, problem.message.as_str()),
             ("cannot-listen", "cannot listen on 127.0.0.1:62893: permission denied")
@@ -315,7 +315,7 @@ error[port-taken]: 127.0.0.1:62893 is already in use
     fn words_of_the_system_come_without_its_number() {
         let error = io::Error::from(rustix::io::Errno::MFILE);
         assert!(error.to_string().contains("os error"), "{error}");
-        let problem = cannot_bind(wanted(), None, &error);
+        let problem = cannot_bind(wanted(), Purpose::Proxy, None, &error);
         assert_eq!(problem.message, "cannot listen on 127.0.0.1:62893: too many open files");
     }
 }

@@ -58,7 +58,9 @@ pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
 /// The program that works in this folder, or beneath.
 pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
-    let works_there = |pid: u32| process::folder(pid).is_some_and(|works_in| works_in.starts_with(folder));
+    // The system tells a folder by its real path; the table may name it by a link.
+    let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
+    let works_there = |pid: u32| process::folder(pid).is_some_and(|works_in| works_in.starts_with(&folder));
     let pids: Vec<u32> = scene.processes.pids().filter(|pid| *pid != own && works_there(*pid)).collect();
     among(pids, scene, None)
 }

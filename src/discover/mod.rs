@@ -2,15 +2,23 @@
 //!
 //! Whether a program listens is read from the system and never tried by connecting: a debugger dies of a trial
 //! connection. [`listeners()`] reads everything, [`owner_of`] answers for one address, [`cannot_bind`]
-//! tells a person why a socket of ours could not be had, and [`names`] proposes routes to what is there.
-//! Nothing is watched and nothing is kept here: each call looks anew.
+//! tells a person why a socket of ours could not be had, [`Leads`] tells which routes lead to a listener, and
+//! [`names`] proposes routes to what is there. Each call looks anew; [`look`] shares one among many who ask, and
+//! [`neighbours`] finds the program that somebody missed.
 
 mod bind;
+mod connections;
 pub mod container;
 pub mod follow;
+mod leads;
+pub mod look;
+pub mod neighbours;
 mod proc;
 mod propose;
 mod sockets;
+mod users;
+mod usual;
+mod words;
 
 use std::{
     io,
@@ -19,9 +27,17 @@ use std::{
     time::SystemTime,
 };
 
-pub use bind::cannot_bind;
-pub use propose::{names, route_line};
+pub use bind::{Purpose, cannot_bind};
+pub use connections::{Connection, connections};
+pub use leads::{Leads, leads, targets};
+pub use propose::{names, route_line, target_of};
 pub use sockets::{Lookout, Socket, holders};
+pub use users::user_name;
+pub use usual::usual;
+pub use words::{holder, own_end, way_to_end};
+
+/// The name of our own executable.
+const PORTOLAN: &str = env!("CARGO_PKG_NAME");
 
 /// One TCP socket of this machine that accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +65,25 @@ pub struct Owner {
     pub started: Option<SystemTime>,
 }
 
+impl Listener {
+    /// What the user who opened it is called, where the system tells.
+    pub fn user(&self) -> Option<String> {
+        user_name(self.uid?)
+    }
+
+    /// Whether the user who asks has opened it, though perhaps where that user cannot look.
+    pub fn is_own(&self) -> bool {
+        self.uid.is_some() && self.uid == words::own_uid()
+    }
+}
+
+impl Owner {
+    /// Whether it runs this very program, here or in another folder.
+    pub fn is_portolan(&self) -> bool {
+        self.program == PORTOLAN
+    }
+}
+
 /// Every TCP listener of this machine, by port, then by address.
 pub fn listeners() -> io::Result<Vec<Listener>> {
     let mut found = proc::listeners()?;
@@ -60,7 +95,7 @@ pub fn listeners() -> io::Result<Vec<Listener>> {
 ///
 /// `None` also where the system does not tell: what cannot be seen is not an error of the asker.
 pub fn owner_of(address: SocketAddr) -> Option<Listener> {
-    closest(listeners().ok()?, address)
+    in_the_way(&listeners().ok()?, address).cloned()
 }
 
 /// How a listener stands in the way of an address, the most certain first.
@@ -76,13 +111,11 @@ enum Hold {
     Part,
 }
 
-/// The listener that most certainly holds `wanted`; of equals one whose owner is known.
-fn closest(found: Vec<Listener>, wanted: SocketAddr) -> Option<Listener> {
-    found
-        .into_iter()
-        .filter_map(|listener| Some((hold(listener.address, wanted)?, listener)))
-        .min_by_key(|(hold, listener)| (*hold, listener.owner.is_none()))
-        .map(|(_, listener)| listener)
+/// The listener that most certainly keeps others from `wanted`; of equals one whose owner is known.
+pub fn in_the_way<'a>(found: impl IntoIterator<Item = &'a Listener>, wanted: SocketAddr) -> Option<&'a Listener> {
+    let holds = |listener: &'a Listener| Some((hold(listener.address, wanted)?, listener));
+    let closest = found.into_iter().filter_map(holds).min_by_key(|(hold, listener)| (*hold, listener.owner.is_none()));
+    closest.map(|(_, listener)| listener)
 }
 
 /// Whether, and how, a socket that listens on `held` stands in the way of `wanted`.
@@ -213,8 +246,7 @@ mod tests {
             listener("127.0.0.1:80", None),
             listener("127.0.0.1:80", Some(3)),
         ];
-        let pid =
-            |wanted: &str| closest(found.clone(), address(wanted)).and_then(|held| held.owner).map(|owner| owner.pid);
+        let pid = |wanted: &str| in_the_way(&found, address(wanted))?.owner.as_ref().map(|owner| owner.pid);
         assert_eq!(pid("127.0.0.1:80"), Some(3));
         assert_eq!(pid("127.0.0.9:80"), Some(2));
         assert_eq!(pid("[::1]:80"), Some(1));

@@ -28,7 +28,7 @@ type Owners = HashMap<SocketAddr, Vec<(Owner, Option<u32>)>>;
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
     let sockets = Lookout::default().look()?;
     // Sockets without owners are still worth telling.
-    let mut owners = owners().unwrap_or_default();
+    let mut owners = owners(listens).unwrap_or_default();
     let found = sockets.into_iter().map(|Socket { address, uid, .. }| {
         let owner = owners.get_mut(&address).and_then(Vec::pop).map(|(owner, _)| owner);
         Listener { address, owner, uid: Some(uid) }
@@ -39,17 +39,29 @@ pub(super) fn listeners() -> io::Result<Vec<Listener>> {
 /// Every listener whose owner this user may see, in no particular order.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn listeners() -> io::Result<Vec<Listener>> {
-    let found = owners()?.into_iter().flat_map(|(address, owners)| {
+    let found = owners(listens)?.into_iter().flat_map(|(address, owners)| {
         owners.into_iter().map(move |(owner, uid)| Listener { address, owner: Some(owner), uid })
     });
     Ok(found.collect())
 }
 
-fn owners() -> io::Result<Owners> {
+/// Who holds the connections whose end here has this port.
+pub(super) fn owners_of_connections(port: u16) -> io::Result<HashMap<SocketAddr, Vec<Owner>>> {
+    let owners = owners(|found| !listens(found) && found.socket.port() == port)?;
+    let only_owners = |owners: Vec<(Owner, Option<u32>)>| owners.into_iter().map(|(owner, _)| owner).collect();
+    Ok(owners.into_iter().map(|(address, owners)| (address, only_owners(owners))).collect())
+}
+
+fn listens(found: &listeners::Listener) -> bool {
+    found.state == listeners::SocketState::Listen
+}
+
+/// Who holds the TCP sockets that are meant.
+fn owners(is_meant: impl Fn(&listeners::Listener) -> bool) -> io::Result<Owners> {
     let mut held: Vec<(SocketAddr, listeners::Process)> = listeners::get_all()
         .map_err(|error| io::Error::other(error.to_string()))?
         .into_iter()
-        .filter(|found| found.protocol == listeners::Protocol::TCP && found.state == listeners::SocketState::Listen)
+        .filter(|found| found.protocol == listeners::Protocol::TCP && is_meant(found))
         .map(|found| (canonical(found.socket), found.process))
         .collect();
     // Of processes that share an address the eldest is most often the one that started the others.

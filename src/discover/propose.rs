@@ -8,14 +8,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::{
-    Listener, Owner,
-    bind::{PORTOLAN, own_uid},
-};
+use super::{Listener, Owner, PORTOLAN, words::own_uid};
 
 /// Programs that never speak HTTP where they listen, and we ourselves. Short on purpose: what is unclear, such as
 /// `docker-proxy` or the forwarded ports of `ssh`, stays in the proposals.
-const NOT_PROPOSED: [&str; 9] =
+pub(super) const NOT_PROPOSED: [&str; 9] =
     ["sshd", "sshd-session", "postgres", "mysqld", "mariadbd", "redis-server", "mongod", "memcached", PORTOLAN];
 
 /// Names that run or are called like anything: the folder tells more. Versions (`python3.13`) are cut off before.
@@ -44,11 +41,12 @@ const MAX_LABEL: usize = 63;
 
 /// The line that routes `name` to `address`, such as `shop = 5173`; a bare port where that reaches it.
 pub fn route_line(name: &str, address: SocketAddr) -> String {
-    if reached_by_port(address.ip()) {
-        format!("{name} = {}", address.port())
-    } else {
-        format!("{name} = \"{address}\"")
-    }
+    format!("{name} = {}", target_of(address))
+}
+
+/// The target that leads to `address`, as it is written: `5173`, or `"192.168.1.5:5173"`.
+pub fn target_of(address: SocketAddr) -> String {
+    if reached_by_port(address.ip()) { address.port().to_string() } else { format!("\"{address}\"") }
 }
 
 /// The listeners worth a route, each with a name that no other of them has.
@@ -68,7 +66,7 @@ pub fn names(listeners: &[Listener]) -> Vec<(String, &Listener)> {
 }
 
 /// Whether a bare port as target, which tries both loopback addresses, leads there.
-fn reached_by_port(ip: IpAddr) -> bool {
+pub(super) fn reached_by_port(ip: IpAddr) -> bool {
     ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
 }
 

@@ -111,7 +111,7 @@ pub fn holders(sockets: &[Socket], pids: impl IntoIterator<Item = u32>) -> Vec<(
 }
 
 #[cfg(target_os = "linux")]
-mod linux {
+pub(super) mod linux {
     use std::{
         fs, io,
         net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -222,8 +222,13 @@ mod linux {
         Some(Socket { address: SocketAddr::new(ip.to_canonical(), port), inode: inode.into(), uid })
     }
 
-    /// The same from the tables that the kernel writes as text (`man 5 proc_pid_net`).
+    /// The same from the tables that the kernel writes as text.
     pub(super) fn tables() -> io::Result<Vec<Socket>> {
+        Ok(text_tables()?.lines().filter_map(parse_line).collect())
+    }
+
+    /// Every TCP socket of both families, a line each (`man 5 proc_pid_net`).
+    pub(in crate::discover) fn text_tables() -> io::Result<String> {
         let mut tables = fs::read_to_string("/proc/net/tcp")?;
         match fs::read_to_string("/proc/net/tcp6") {
             Ok(table) => tables.push_str(&table),
@@ -231,7 +236,7 @@ mod linux {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(tables.lines().filter_map(parse_line).collect())
+        Ok(tables)
     }
 
     /// One line of a table; `None` for a heading and for a socket that does not listen.
@@ -246,7 +251,7 @@ mod linux {
     }
 
     /// `0100007F:F5AD` or, with four words before the colon, an IPv6 address.
-    fn parse_address(text: &str) -> Option<SocketAddr> {
+    pub(in crate::discover) fn parse_address(text: &str) -> Option<SocketAddr> {
         let (ip, port) = text.split_once(':')?;
         let ip = match ip.len() {
             8 => IpAddr::V4(Ipv4Addr::from(parse_word(ip)?)),

@@ -2,11 +2,15 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use super::head::{BadAnswer, Client, Refusal};
+use super::{
+    facts::{self, Setting},
+    head::{BadAnswer, Client, Refusal},
+    host_refused::HostRefused,
+};
 use crate::{
     head::{FieldList, Host, RequestHead},
     http1::head::{HeadError, Request},
-    live::{Route, Snapshot},
+    live::Route,
     respond::{
         Answer,
         files::NoFile,
@@ -54,17 +58,29 @@ pub(super) enum Reason {
     #[error(transparent)]
     Dial(#[from] ConnectError),
     #[error("the connection ended before an answer")]
-    Closed,
+    Closed(Box<Reached>),
     #[error("the client has left")]
     ClientLeft,
     #[error("the body of the request is not valid")]
     Upload,
     #[error("no answer within {} s", .0.as_secs_f64())]
-    Timeout(Duration),
+    Timeout(Duration, Box<Reached>),
+    /// What is wrong with what came, and its first bytes.
     #[error("{0}")]
-    Invalid(String),
+    Invalid(String, Vec<u8>),
     #[error(transparent)]
     BadAnswer(#[from] BadAnswer),
+    #[error("{}", .0.message())]
+    HostRefused(Box<HostRefused>),
+}
+
+/// How far an exchange came that has no answer.
+#[derive(Debug)]
+pub(super) struct Reached {
+    /// Whether the program was sent the whole request.
+    pub(super) is_sent: bool,
+    /// What came of a head that has no end.
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Reason {
@@ -78,10 +94,11 @@ impl Reason {
                 Absent::Gone => Cause::NoProcess,
                 Absent::Usurped => Cause::WrongOwner,
             },
-            Self::Dial(ConnectError::Closed) | Self::Closed => Cause::UpstreamClosed,
-            Self::Timeout(_) => Cause::UpstreamTimeout,
+            Self::Dial(ConnectError::Closed) | Self::Closed(_) => Cause::UpstreamClosed,
+            Self::Timeout(..) => Cause::UpstreamTimeout,
             Self::Upload | Self::ClientLeft => Cause::BadRequest,
-            Self::Invalid(_) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
+            Self::Invalid(..) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
+            Self::HostRefused(_) => Cause::HostRefused,
         }
     }
 
@@ -125,17 +142,23 @@ impl Failure {
         matches!(self, Self::Refused(_) | Self::Program { reason: Reason::Upload, .. })
     }
 
-    /// The answer, in the tongue of whoever asked; none where nobody is left to read it.
-    pub(super) fn answer(
-        &self,
-        request: Option<&Request>,
-        host: Option<&Host<'_>>,
-        client: &Client,
-        snapshot: &Snapshot,
-    ) -> Option<Answer> {
-        if matches!(self, Self::ClientLeft) {
-            return None;
-        }
+    /// Whether it helps a person at this machine to know who listens here.
+    pub(super) fn is_explained_by_looking(&self, client: &Client, host: Option<&Host<'_>>) -> bool {
+        client.peer.is_loopback()
+            && match self {
+                Self::NoRoute => host.is_some_and(Host::is_local),
+                Self::Program { reason, .. } => match reason {
+                    Reason::Dial(error) => !matches!(error, ConnectError::Absent(_) | ConnectError::Exhausted),
+                    Reason::Closed(_) | Reason::Timeout(..) | Reason::Invalid(..) => true,
+                    Reason::ClientLeft | Reason::Upload | Reason::BadAnswer(_) | Reason::HostRefused(_) => false,
+                },
+                Self::HoldExpired { reason, .. } => matches!(reason, ConnectError::Refused(_)),
+                _ => false,
+            }
+    }
+
+    /// The answer, in the tongue of whoever asked.
+    pub(super) fn answer(&self, request: Option<&Request>, host: Option<&Host<'_>>, setting: &Setting<'_>) -> Answer {
         let (nowhere, nothing) = (Host::unknown(), FieldList::default());
         let host = host.unwrap_or(&nowhere);
         let head = match request {
@@ -148,20 +171,20 @@ impl Failure {
             },
             None => RequestHead { method: "GET", path: "/", query: None, host, fields: &nothing },
         };
-        let mut page = self.page(&head, client, snapshot);
+        let mut page = self.page(&head, *setting);
         page.reload = pages::is_navigation(&head);
-        if !client.peer.is_loopback() {
+        if !setting.client.peer.is_loopback() {
             page = page.for_strangers();
         }
-        Some(pages::page(&page, Tongue::of(&head)))
+        pages::page(&page, Tongue::of(&head))
     }
 
-    fn page<'a>(&'a self, head: &'a RequestHead<'_>, client: &Client, snapshot: &'a Snapshot) -> Page<'a> {
+    fn page<'a>(&'a self, head: &'a RequestHead<'_>, setting: Setting<'a>) -> Page<'a> {
         let cause = self.cause();
         match self {
             Self::Refused(refusal) => Page { allow: allowed(*refusal), ..Page::new(cause, refusal.to_string()) },
             Self::UnknownHost => Page::new(cause, format!("host {} is neither local nor named by a route", head.host)),
-            Self::NoRoute => no_route(head, client, snapshot),
+            Self::NoRoute => no_route(head, setting),
             Self::Loop => Page::new(cause, "the request came back to the proxy that it had left")
                 .note(format!("its Via field says: {}", head.text("via").unwrap_or_default()))
                 .help("mend the route or the dev server's own proxy that leads back here; there, `changeOrigin` helps"),
@@ -181,7 +204,10 @@ impl Failure {
                 let page = Page { held: Some(*held), ..Page::new(cause, message) }.route(route).target(target.clone());
                 match reason {
                     ConnectError::Absent(absence) => absent(page, absence),
-                    _ => page.help(format!("start the program, or raise `hold` at {origin}")),
+                    _ => {
+                        let help = format!("start the program, or raise `hold` at {origin}");
+                        facts::missing(page, (route, target), help, setting)
+                    }
                 }
             }
             Self::Crowded { route, target } => {
@@ -190,10 +216,14 @@ impl Failure {
                     .target(target.clone())
             }
             Self::Program { route, target, origin, reason } => {
-                Page::new(cause, format!("route {route} -> {target}, {reason}"))
-                    .route(route)
-                    .target(target.clone())
-                    .help(reason.help(origin))
+                let page = Page::new(cause, format!("route {route} -> {target}, {reason}"));
+                let page = page.route(route).target(target.clone());
+                match reason {
+                    Reason::HostRefused(refused) => {
+                        Page { status: Some(refused.status), ..page }.note(refused.note()).help(refused.help())
+                    }
+                    _ => facts::no_answer(page, (route, target), reason, reason.help(origin), setting),
+                }
             }
             Self::Unhealthy { route, targets } => {
                 Page::new(cause, format!("route {route} -> {targets}, no target passes its health check"))
@@ -216,8 +246,9 @@ fn allowed(refusal: Refusal) -> Option<&'static str> {
     (refusal == Refusal::Connect).then_some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 }
 
-/// The page that tells which routes there are, and which one came closest.
-fn no_route<'a>(head: &RequestHead<'_>, client: &Client, snapshot: &'a Snapshot) -> Page<'a> {
+/// The page that tells which routes there are, which one came closest, and what listens without one.
+fn no_route<'a>(head: &RequestHead<'_>, setting: Setting<'a>) -> Page<'a> {
+    let snapshot = setting.snapshot;
     let page = Page::new(Cause::NoRoute, format!("no route takes {} {}{}", head.method, head.host, head.path));
     if !head.host.is_local() {
         return page;
@@ -227,14 +258,15 @@ fn no_route<'a>(head: &RequestHead<'_>, client: &Client, snapshot: &'a Snapshot)
         Outcome::Fails(mismatch) => Some((snapshot.route(candidate.route), mismatch.because(head))),
         Outcome::Answers | Outcome::Outranked(_) => None,
     });
-    let page = Page { routes: snapshot.routes().iter().map(|route| line(route, client)).collect(), ..page };
-    match nearest {
+    let page = Page { routes: snapshot.routes().iter().map(|route| line(route, setting.client)).collect(), ..page };
+    let page = match nearest {
         Some((route, because)) => page.note(format!("the nearest route is {}: {because}", route.name)),
         None if snapshot.routes().is_empty() => {
             page.help("the table has no routes yet: `portolan init` writes a first one")
         }
         None => page,
-    }
+    };
+    facts::unrouted(setting).into_iter().fold(page, Page::note)
 }
 
 fn line(route: &Route, client: &Client) -> RouteLine {

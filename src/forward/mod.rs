@@ -5,23 +5,28 @@
 //! it to a program.
 
 mod answer;
+mod clue;
+mod facts;
 mod failure;
 pub mod head;
+mod host_refused;
 mod pace;
 mod send;
 mod tunnel;
 
 use std::{
     cell::Cell,
+    collections::HashSet,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::SystemTime,
 };
 
+use facts::Setting;
 use failure::Failure;
 use head::{Checked, Hops, Outgoing};
 
@@ -29,6 +34,7 @@ pub use head::Client;
 
 use crate::{
     config::{Respond, RespondBody},
+    discover::look::Looks,
     filter::{self, RequestEdits, ResponseEdits, Verdict},
     head::RequestHead,
     http1::{
@@ -43,12 +49,36 @@ use crate::{
     upstream::pool::Pools,
 };
 
-/// Everything that one thread needs to answer requests. Nothing of it is shared but the table, which never changes.
+/// What the workers of a proxy share for requests that fail; those that are answered never touch it.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// Who listens on this machine.
+    looks: Looks,
+    said: Mutex<HashSet<String>>,
+}
+
+/// A client can make up as many host names as it likes: a terminal that heard of so many refused ones has heard enough.
+const MOST_SAID: usize = 100;
+
+impl Common {
+    /// Says a sentence in the terminal, once and never again.
+    fn say_once(&self, sentence: String) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MOST_SAID && !said.contains(&sentence) {
+            tracing::warn!(target: "portolan", "{sentence}");
+            said.insert(sentence);
+        }
+    }
+}
+
+/// Everything that one thread needs to answer requests. Nothing of it is shared but the table, which never changes, and
+/// what only failures need.
 #[derive(Debug)]
 pub struct Worker {
     live: Reader,
     pools: Rc<Pools>,
     log: Log,
+    common: Arc<Common>,
     /// Our name in Via, and our member of it.
     name: String,
     via: String,
@@ -66,10 +96,10 @@ struct Asked<'a> {
 
 impl Worker {
     /// A worker of the proxy that listens on `port`, by which it is told from others in Via.
-    pub fn new(live: Reader, log: Log, port: u16) -> Self {
+    pub fn new(live: Reader, log: Log, common: Arc<Common>, port: u16) -> Self {
         let name = format!("portolan:{port}");
         let via = format!("1.1 {name}");
-        Self { live, pools: Rc::default(), log, name, via, date: Cell::new(date()) }
+        Self { live, pools: Rc::default(), log, common, name, via, date: Cell::new(date()) }
     }
 
     /// Looks after what nobody asks for meanwhile; call it every [`crate::upstream::pool::SWEEP`]. A worker without requests lets go of
@@ -135,9 +165,13 @@ impl Worker {
         let asked_address = head::host_of_none(asked.request, asked.client);
         let checked = head::check(asked.request, asked_address.as_deref());
         let host = checked.as_ref().ok().map(|checked| &checked.host);
-        let Some(answer) = failure.answer(Some(asked.request), host, asked.client, snapshot) else {
+        if matches!(failure, Failure::ClientLeft) {
             return asked.ends(Ending::Left);
-        };
+        }
+        let sight =
+            if failure.is_explained_by_looking(asked.client, host) { self.common.looks.look().await } else { None };
+        let setting = Setting { client: asked.client, snapshot, sight: sight.as_deref() };
+        let answer = failure.answer(Some(asked.request), host, &setting);
         asked.fails(failure.cause());
         if failure.ends_connection() || asked.deadlines.is_draining() {
             serving.close();
@@ -159,10 +193,10 @@ impl Worker {
         let nothing = Request::default();
         let mut asked = Asked { request: &nothing, client, deadlines, exchange };
         let mut serving = connection.serve(None);
-        if let Some(answer) = failure.answer(None, None, client, &self.live.load()) {
-            asked.fails(failure.cause());
-            self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE).await;
-        }
+        let snapshot = self.live.load();
+        let answer = failure.answer(None, None, &Setting { client, snapshot: &snapshot, sight: None });
+        asked.fails(failure.cause());
+        self.answer(&mut asked, &mut serving, answer, ResponseEdits::NONE).await;
         serving.finish();
     }
 

@@ -14,6 +14,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// the time open; curl waits as long).
 const CONTINUE: Duration = Duration::from_secs(1);
 
+/// How long an answer is kept back so that what follows its head can be looked at: a refusal that a dev server explains
+/// is one short page.
+const BEHIND: Duration = Duration::from_secs(1);
+
 /// The pace of one exchange.
 pub(super) struct Pace<'d> {
     deadlines: &'d Deadlines,
@@ -33,6 +37,8 @@ pub(super) enum Late {
     Answer,
     /// The program, to say whether it wants the body.
     Continue,
+    /// The program, to send on behind a head that waits for it.
+    Behind,
     /// The client, to send or to take the next piece.
     Client,
 }
@@ -63,6 +69,14 @@ impl<'d> Pace<'d> {
         deadlines.keep_armed_while(waits.for_reader, Limit::Write, WRITE);
         deadlines.keep_armed_while(waits.for_continue && !self.is_answered, Limit::Continue, CONTINUE);
         look_again(deadlines, waits.blind);
+        if waits.for_body {
+            // The answer has begun.
+            deadlines.disarm(Limit::Answer);
+            deadlines.keep_armed_while(true, Limit::Rest, BEHIND);
+            if deadlines.is_over(Limit::Rest) {
+                return Late::Behind;
+            }
+        }
         if deadlines.is_over(Limit::Answer) {
             Late::Answer
         } else if deadlines.is_over(Limit::Continue) {
@@ -85,6 +99,7 @@ impl<'d> Pace<'d> {
         self.is_answered = true;
         self.deadlines.disarm(Limit::Answer);
         self.deadlines.disarm(Limit::Continue);
+        self.deadlines.disarm(Limit::Rest);
     }
 }
 

@@ -7,9 +7,10 @@
 use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use super::{
-    Asked, Worker,
-    failure::{Failure, Reason},
+    Asked, Common, Worker,
+    failure::{Failure, Reached, Reason},
     head::{Answering, Outgoing},
+    host_refused,
     pace::{self, Late, Pace},
 };
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::{
     filter::ResponseEdits,
     http1::{
         body::Framing,
-        client::{Cut, Exchange, Failed},
+        client::{Behind, Cut, Exchange, Failed, Look},
         head::{Known, Response},
         leg::{Transport, Watch},
         server::Serving,
@@ -68,6 +69,20 @@ struct Sending<'a> {
     whole: Vec<u8>,
     answering: Answering<'a>,
     limit: Duration,
+    route: &'a str,
+    common: &'a Common,
+}
+
+impl Sending<'_> {
+    /// Holds an answer back for as long as it may be a dev server's refusal of the host.
+    fn look(&self, response: &Response<'_>, behind: Option<&Behind>) -> Result<Look, Reason> {
+        if !host_refused::is_possible(response.status) {
+            return Ok(Look::Pass);
+        }
+        let say = |refused: &host_refused::HostRefused| self.common.say_once(refused.sentence(self.route));
+        let looked = host_refused::look(self.outgoing, response, behind, say);
+        looked.map_err(|refused| Reason::HostRefused(Box::new(refused)))
+    }
 }
 
 impl Worker {
@@ -96,6 +111,8 @@ impl Worker {
                 held: None,
             },
             limit: forward.timeout,
+            route: &route.name,
+            common: &self.common,
         };
         let is_idempotent = is_idempotent(outgoing.request.method());
         let has_no_body_left = serving.is_read();
@@ -297,7 +314,7 @@ async fn exchange<C: Transport>(
         }
     })
     .await;
-    let status = status.map_err(|failed| Broken::of(failed, exchange.is_reused()))?;
+    let status = status.map_err(|failed| Broken::of(failed, &exchange))?;
     pace.answered();
     asked.record(|record| record.status = status);
     let carried = bodies(&mut exchange, &mut pace).await;
@@ -333,7 +350,7 @@ async fn answer<C: Transport>(
     exchange: &mut Exchange<'_, '_, C, Stream>,
     pace: &mut Pace<'_>,
     sending: &Sending<'_>,
-    mut look: impl FnMut(&Response<'_>),
+    mut note: impl FnMut(&Response<'_>),
 ) -> Result<u16, Failed<Reason>> {
     let mut is_begun = false;
     poll_fn(|cx| {
@@ -348,8 +365,9 @@ async fn answer<C: Transport>(
             exchange.close_client();
         }
         loop {
-            let step = exchange.poll_answer(cx, |response, out| {
-                look(response);
+            let look = |response: &Response<'_>, behind: Option<&Behind>| sending.look(response, behind);
+            let step = exchange.poll_answer(cx, look, |response, out| {
+                note(response);
                 sending.answering.write(response, out).map_err(Reason::from)
             });
             if step.is_ready() {
@@ -357,7 +375,11 @@ async fn answer<C: Transport>(
             }
             match pace.check(exchange.waits(), exchange.sent(), exchange.received()) {
                 Late::Nothing => return Poll::Pending,
-                Late::Answer => return Poll::Ready(Err(Failed::Refused(Reason::Timeout(sending.limit)))),
+                Late::Answer => {
+                    let reached = Box::new(Reached::of(exchange));
+                    return Poll::Ready(Err(Failed::Refused(Reason::Timeout(sending.limit, reached))));
+                }
+                Late::Behind => exchange.wait_no_longer(),
                 Late::Client => return Poll::Ready(Err(Failed::ClientLeft)),
                 Late::Continue => {
                     if exchange.tell_to_continue(cx).is_err() {
@@ -401,20 +423,34 @@ async fn rest<C: Transport>(exchange: &mut Exchange<'_, '_, C, Stream>, asked: &
     asked.deadlines.disarm(Limit::Rest);
 }
 
+impl Reached {
+    fn of<C: Transport>(exchange: &Exchange<'_, '_, C, Stream>) -> Self {
+        Self { is_sent: exchange.is_sent(), bytes: start(exchange.unanswered()) }
+    }
+}
+
+/// As much of what a program sent as is looked at where it is no answer.
+fn start(bytes: &[u8]) -> Vec<u8> {
+    const START: usize = 64;
+    bytes[..bytes.len().min(START)].to_vec()
+}
+
 impl Broken {
-    fn of(failed: Failed<Reason>, reused: bool) -> Self {
+    fn of<C: Transport>(failed: Failed<Reason>, exchange: &Exchange<'_, '_, C, Stream>) -> Self {
         let again = match &failed {
             Failed::Unsent => Again::Unsent,
-            Failed::Closed { heard: false } if reused => Again::IfIdempotent,
+            Failed::Closed { heard: false } if exchange.is_reused() => Again::IfIdempotent,
             Failed::Closed { heard: false } => Again::IfIdempotentAndHeld,
             _ => Again::Never,
         };
         let reason = match failed {
             Failed::ClientLeft => Reason::ClientLeft,
             Failed::Upload(_) => Reason::Upload,
-            Failed::Unsent | Failed::Closed { .. } => Reason::Closed,
+            Failed::Unsent | Failed::Closed { .. } => Reason::Closed(Box::new(Reached::of(exchange))),
             Failed::Refused(reason) => reason,
-            Failed::Head(_) | Failed::TooManyInterim => Reason::Invalid(format!("its answer is not valid: {failed}")),
+            Failed::Head(_) | Failed::TooManyInterim => {
+                Reason::Invalid(format!("its answer is not valid: {failed}"), start(exchange.unanswered()))
+            }
         };
         Self { reason, again }
     }

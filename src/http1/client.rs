@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    body::{BodyError, Encoding, Framing, Out},
+    body::{BodyError, Decoder, Encoding, Framing, Out},
     head::{HeadError, Read, Response, Version, is_worth_reading},
     leg::{Input, Leg, Transport, Unwritten, Watch},
     server::Serving,
@@ -25,6 +25,9 @@ use super::{
 /// The most interim answers before an answer; a program that sends more will not stop (nginx ignores them, Go's client
 /// takes 5).
 pub const MAX_INTERIM: u8 = 32;
+
+/// How much of a body is read before its head goes out, where somebody wants to look at it; in bytes.
+const MAX_BEHIND: usize = 64 * 1024;
 
 /// A connection to a program on which nothing is under way.
 #[derive(Debug)]
@@ -79,6 +82,46 @@ pub enum Failed<E> {
     Refused(E),
 }
 
+/// What is to become of an answer whose head was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It goes out.
+    Pass,
+    /// It waits, and is to be looked at again with more of what follows it. Where no more can be shown it goes out.
+    More,
+}
+
+/// What has come behind a head that waits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The content of the body, as far as it is there.
+    pub content: Vec<u8>,
+    /// Whether no more will be shown.
+    pub is_all: bool,
+}
+
+impl Behind {
+    /// What `bytes` hold of a body that is framed so.
+    fn of(framing: Framing, bytes: &[u8], is_over: bool) -> Self {
+        let (mut decoder, mut content) = (Decoder::new(framing), Vec::new());
+        let mut out = Out::new(bytes, &mut content);
+        let is_broken = decoder.decode(&mut out, Encoding::Bare, |_| false).is_err();
+        let (_, run) = out.parts();
+        content.extend_from_slice(run);
+        let is_all = is_over || is_broken || decoder.is_done() || bytes.len() >= MAX_BEHIND;
+        Self { content, is_all }
+    }
+}
+
+/// A head that waits for what follows it.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    /// Of the head, in bytes.
+    length: usize,
+    /// Whether nobody waits any longer.
+    is_over: bool,
+}
+
 /// A request on its way to a program, and its answer on the way back.
 #[derive(Debug)]
 pub struct Exchange<'e, 'c, C, P> {
@@ -89,6 +132,8 @@ pub struct Exchange<'e, 'c, C, P> {
     heard: bool,
     /// How much of an unfinished head was tried in vain.
     tried: usize,
+    /// The head that waits for what follows it.
+    waiting: Option<Waiting>,
     /// Whether the program takes more of the request.
     takes: bool,
     /// Whether the program wants another request on this connection, as far as it told.
@@ -129,6 +174,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             interim: 0,
             heard: false,
             tried: 0,
+            waiting: None,
             takes: true,
             willing: true,
             switched: false,
@@ -194,6 +240,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 && !self.client.up.is_blocked(),
             for_reader: self.client.down.is_blocked(),
             for_continue: self.client.waits_for_continue,
+            for_body: self.waiting.is_some(),
             blind: self.blind,
         }
     }
@@ -210,14 +257,17 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
         self.client.down.unwritten.write(cx, self.client.leg, &mut Out::new(&[], &mut head))
     }
 
-    /// Carries the request's body and waits for the answer. `head` writes status line and end-to-end fields of an
-    /// answer, the interim ones included; framing, connection and the empty line are added here. Ready with the
-    /// status when the head of the answer, and what came with it, is on its way to the client.
+    /// Carries the request's body and waits for the answer. `look` is shown each head before anything is made of it, and
+    /// what follows the head where it asks for that. `head` writes status line and end-to-end fields of an answer, the
+    /// interim ones included; framing, connection and the empty line are added here. Ready with the status when the head of
+    /// the answer, and what came with it, is on its way to the client.
     pub fn poll_answer<E>(
         &mut self,
         cx: &mut Context<'_>,
-        mut head: impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
+        look: impl FnMut(&Response<'_>, Option<&Behind>) -> Result<Look, E>,
+        head: impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
     ) -> Poll<Result<u16, Failed<E>>> {
+        let mut heads = Heads { look, head };
         loop {
             // Anew after each read: a 100 lets the body go, which may lie here already.
             match self.poll_upload(cx) {
@@ -232,20 +282,38 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             if ready!(client.down.unwritten.poll_flush(cx, client.leg)).is_err() {
                 return Poll::Ready(Err(Failed::ClientLeft));
             }
-            let mut told = Told { interim: self.interim, willing: true, switched: false, tried: self.tried };
-            let read = ready!(
-                program.poll_read(cx, |cx, input, out| read_heads(cx, client, &mut told, input, out, &mut head))
-            );
+            let mut told = Told {
+                interim: self.interim,
+                willing: true,
+                switched: false,
+                tried: self.tried,
+                waiting: self.waiting,
+            };
+            let read = if self.waiting.is_some_and(|waiting| waiting.is_over) {
+                Ok(Input::Bytes(program.look(|input, out| read_heads(cx, client, &mut told, input, out, &mut heads))))
+            } else {
+                ready!(
+                    program
+                        .poll_read(cx, |cx, input, out| { read_heads(cx, client, &mut told, input, out, &mut heads) })
+                )
+            };
             let heard = self.heard || program.has_read_ahead();
             match read {
                 Ok(Input::Bytes(answered)) => {
                     self.heard = true;
-                    Told { interim: self.interim, willing: self.willing, switched: self.switched, tried: self.tried } =
-                        told;
+                    Told {
+                        interim: self.interim,
+                        willing: self.willing,
+                        switched: self.switched,
+                        tried: self.tried,
+                        waiting: self.waiting,
+                    } = told;
                     if let Some(status) = answered? {
                         return Poll::Ready(Ok(status));
                     }
                 }
+                // What is there goes out, and its end is found again.
+                Ok(Input::End) | Err(_) if self.waiting.is_some() => self.wait_no_longer(),
                 Ok(Input::End) | Err(_) => {
                     let up = &self.client.up;
                     let is_untouched = !heard && up.unwritten.written() == 0 && up.count() == 0;
@@ -253,6 +321,18 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 }
             }
         }
+    }
+
+    /// A head that waits for what follows it goes out with what is there.
+    pub fn wait_no_longer(&mut self) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.is_over = true;
+        }
+    }
+
+    /// What the program has sent, and what no answer was made of.
+    pub fn unanswered(&self) -> &[u8] {
+        &self.program.ahead
     }
 
     /// Carries the answer's body to its end, and meanwhile what is left of the request's.
@@ -357,6 +437,8 @@ pub struct Waits {
     pub for_reader: bool,
     /// The program to say `100 Continue`.
     pub for_continue: bool,
+    /// The program to send what follows a head that was asked for.
+    pub for_body: bool,
     /// Whether the client's leaving would wake nobody, since bytes wait behind the request: ask again now and then.
     pub blind: bool,
 }
@@ -367,6 +449,13 @@ struct Told {
     willing: bool,
     switched: bool,
     tried: usize,
+    waiting: Option<Waiting>,
+}
+
+/// What is made of heads.
+struct Heads<L, H> {
+    look: L,
+    head: H,
 }
 
 /// Reads what there is of heads: any number of interim ones, and the answer with as much of its body as is there.
@@ -376,33 +465,47 @@ fn read_heads<C: Transport, E>(
     told: &mut Told,
     input: &[u8],
     out: &mut Vec<u8>,
-    head: &mut impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
+    heads: &mut Heads<
+        impl FnMut(&Response<'_>, Option<&Behind>) -> Result<Look, E>,
+        impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
+    >,
 ) -> (usize, Result<Option<u16>, Failed<E>>) {
     let mut taken = 0;
-    if !is_worth_reading(input, told.tried) {
+    if told.waiting.is_none() && !is_worth_reading(input, told.tried) {
         return (0, Ok(None));
     }
     loop {
         let before = out.len();
-        let read = Response::read(&input[taken..], |response| write_head(client, told, response, out, head));
+        let input = &input[taken..];
+        let behind = told.waiting.map(|waiting| (&input[waiting.length..], waiting.is_over));
+        let read = Response::read(input, |response| write_head(client, told, response, behind, out, heads));
         let failed = match read {
-            Ok(Read::Whole(None, length)) => {
+            Ok(Read::Whole(Written::Interim, length)) => {
                 taken += length;
                 continue;
             }
-            Ok(Read::Whole(Some((status, framing, encoding)), length)) => {
+            Ok(Read::Whole(Written::Answer(status, framing, encoding), length)) => {
                 taken += length;
+                told.waiting = None;
                 let trailers = if client.takes_trailers { Trailers::All } else { Trailers::None };
                 client.down = Transfer::new(framing, encoding, trailers).behind(&mut client.down);
-                return match client.down.begin(cx, &input[taken..], out, client.leg) {
+                return match client.down.begin(cx, &input[length..], out, client.leg) {
                     Ok(more) => (taken + more, Ok(Some(status))),
                     Err(Broken::Writing(_)) => (taken, Err(Failed::ClientLeft)),
                     // The next step finds it again, and cuts the answer.
                     Err(Broken::Body(_) | Broken::Reading(_)) => (taken, Ok(Some(status))),
                 };
             }
+            Ok(Read::Whole(Written::Nothing, length)) => {
+                if told.waiting.is_none() {
+                    // Something may have come along with the head.
+                    told.waiting = Some(Waiting { length, is_over: false });
+                    continue;
+                }
+                None
+            }
             Ok(Read::Partial) => {
-                told.tried = input.len() - taken;
+                told.tried = input.len();
                 None
             }
             Err(failed) => {
@@ -419,14 +522,28 @@ fn read_heads<C: Transport, E>(
     }
 }
 
-/// Writes one head for the client. `None` for an interim one; otherwise what becomes of the body.
+/// What was written of a head.
+enum Written {
+    /// All that there is of an interim one.
+    Interim,
+    /// That of the answer; and what becomes of its body.
+    Answer(u16, Framing, Encoding),
+    /// Nothing: it waits for more of what follows it.
+    Nothing,
+}
+
+/// Writes one head for the client. `behind` is what follows it, and whether that is all, where it waited for it.
 fn write_head<C: Transport, E>(
     client: &mut Serving<'_, C>,
     told: &mut Told,
     response: &Response<'_>,
+    behind: Option<(&[u8], bool)>,
     out: &mut Vec<u8>,
-    head: &mut impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
-) -> Result<Option<(u16, Framing, Encoding)>, Failed<E>> {
+    heads: &mut Heads<
+        impl FnMut(&Response<'_>, Option<&Behind>) -> Result<Look, E>,
+        impl FnMut(&Response<'_>, &mut Vec<u8>) -> Result<(), E>,
+    >,
+) -> Result<Written, Failed<E>> {
     if response.is_interim() {
         told.interim += 1;
         if told.interim > MAX_INTERIM {
@@ -438,13 +555,18 @@ fn write_head<C: Transport, E>(
             client.waits_for_continue = false;
         }
         if client.version == Version::Http11 && !was_told {
-            head(response, out).map_err(Failed::Refused)?;
+            (heads.head)(response, out).map_err(Failed::Refused)?;
             write::end(out);
         }
-        return Ok(None);
+        return Ok(Written::Interim);
     }
-    head(response, out).map_err(Failed::Refused)?;
     let framing = response.framing(client.to_head);
+    let behind = behind.map(|(bytes, is_over)| Behind::of(framing, bytes, is_over));
+    let looked = (heads.look)(response, behind.as_ref()).map_err(Failed::Refused)?;
+    if looked == Look::More && !behind.is_some_and(|behind| behind.is_all) {
+        return Ok(Written::Nothing);
+    }
+    (heads.head)(response, out).map_err(Failed::Refused)?;
     told.willing = response.keeps_alive() && framing != Framing::UntilClose;
     told.switched = response.status == 101;
     let encoding = match (framing, client.version) {
@@ -464,5 +586,5 @@ fn write_head<C: Transport, E>(
     }
     write::end(out);
     client.answered = true;
-    Ok(Some((response.status, framing, encoding)))
+    Ok(Written::Answer(response.status, framing, encoding))
 }

@@ -60,10 +60,12 @@ pub enum Cause {
     UpstreamTimeout,
     /// The request has been here before.
     Loop,
+    /// A dev server does not answer to the host name.
+    HostRefused,
 }
 
 impl Cause {
-    /// The status of the answer.
+    /// The status of the answer; a program that refuses the host may have another one, see [`Page::status`].
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
@@ -73,6 +75,7 @@ impl Cause {
             Self::HeadTooLarge => 431,
             Self::UnknownCoding => 501,
             Self::UnknownHost => 421,
+            Self::HostRefused => 403,
             Self::Internal => 500,
             Self::ConnectRefused
             | Self::UpstreamClosed
@@ -109,6 +112,7 @@ impl Cause {
             Self::ConnectTimeout => "connect-timeout",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Loop => "loop",
+            Self::HostRefused => "host-refused",
         }
     }
 
@@ -136,6 +140,7 @@ impl Cause {
             Self::ConnectTimeout => "The target does not take the connection",
             Self::UpstreamTimeout => "The app has not answered in time",
             Self::Loop => "The request goes in a circle",
+            Self::HostRefused => "The app refuses this host name",
         }
     }
 
@@ -158,12 +163,16 @@ impl Cause {
 pub struct Page<'a> {
     /// What happened.
     pub cause: Cause,
+    /// The status, where it is not ours to say.
+    pub status: Option<u16>,
     /// What follows `502 connect-refused: ` in the one-line form.
     pub message: String,
     /// The route that took the request.
     pub route: Option<&'a str>,
     /// Where it would have gone.
     pub target: Option<String>,
+    /// Where that was written, as `portolan.toml:7:33`.
+    pub origin: Option<String>,
     /// Causes found by looking.
     pub notes: Vec<String>,
     /// One edit or command each.
@@ -196,9 +205,11 @@ impl<'a> Page<'a> {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause,
+            status: None,
             message: message.into(),
             route: None,
             target: None,
+            origin: None,
             notes: Vec::new(),
             helps: Vec::new(),
             held: None,
@@ -220,6 +231,18 @@ impl<'a> Page<'a> {
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
+    }
+
+    /// Names the place where the target was written.
+    #[must_use]
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+
+    /// The status of the answer.
+    fn status(&self) -> u16 {
+        self.status.unwrap_or(self.cause.status())
     }
 
     /// Adds a cause.
@@ -244,6 +267,7 @@ impl<'a> Page<'a> {
             self.message = self.cause.title().to_lowercase();
         }
         self.target = None;
+        self.origin = None;
         self.notes.clear();
         self.helps.clear();
         self.routes.clear();
@@ -358,8 +382,7 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
         Tongue::Problem => ("application/problem+json", problem(page)),
         Tongue::Text => ("text/plain; charset=utf-8", line(page)),
     };
-    let mut answer =
-        Answer::typed(page.cause.status(), kind, body).with("x-portolan-error", page.cause.word().to_owned());
+    let mut answer = Answer::typed(page.status(), kind, body).with("x-portolan-error", page.cause.word().to_owned());
     if let Some(route) = page.route {
         answer = answer.with("x-portolan-route", field_value(route));
     }
@@ -409,7 +432,7 @@ fn field_value(name: &str) -> String {
 fn line(page: &Page<'_>) -> String {
     let sentences = std::iter::once(&page.message).chain(&page.notes).chain(&page.helps);
     let told: Vec<_> = sentences.map(|sentence| printable(first_line(sentence).0).replace('`', "")).collect();
-    format!("{} {}: {}\n", page.cause.status(), page.cause.word(), told.join("; "))
+    format!("{} {}: {}\n", page.status(), page.cause.word(), told.join("; "))
 }
 
 /// The problem object of RFC 9457.
@@ -417,13 +440,14 @@ fn problem(page: &Page<'_>) -> String {
     let mut problem = json!({
         "type": format!("urn:portolan:{}", page.cause.word()),
         "title": page.cause.title(),
-        "status": page.cause.status(),
+        "status": page.status(),
         "detail": page.message,
         "cause": page.cause.word(),
         "notes": page.notes,
         "help": page.helps,
     });
-    for (name, value) in [("route", page.route), ("target", page.target.as_deref())] {
+    let named = [("route", page.route), ("target", page.target.as_deref()), ("origin", page.origin.as_deref())];
+    for (name, value) in named {
         if let Some(value) = value {
             problem[name] = json!(value);
         }
@@ -487,6 +511,7 @@ struct View<'a> {
     message: Vec<Piece>,
     route: Option<Cow<'a, str>>,
     target: Option<Cow<'a, str>>,
+    origin: Option<Cow<'a, str>>,
     parts: [Part<'a>; 2],
     routes: Vec<RouteView<'a>>,
     more_routes: usize,
@@ -542,13 +567,14 @@ impl<'a> View<'a> {
             })
             .collect();
         Self {
-            status: page.cause.status(),
+            status: page.status(),
             word: page.cause.word(),
             title: page.cause.title(),
-            asker: page.cause.status() < 500,
+            asker: page.status() < 500,
             message: pieces(&short(&page.message)),
             route: page.route.map(short),
             target: page.target.as_deref().map(short),
+            origin: page.origin.as_deref().map(short),
             parts: [
                 Part { heading: "What was found", mends: false, sentences: sentences(&page.notes) },
                 Part { heading: "What to do", mends: true, sentences: sentences(&page.helps) },
@@ -615,7 +641,7 @@ mod tests {
         tests::{Asked, bytes},
     };
 
-    const CAUSES: [Cause; 21] = [
+    const CAUSES: [Cause; 22] = [
         Cause::BadRequest,
         Cause::NoRoute,
         Cause::NoFile,
@@ -637,6 +663,7 @@ mod tests {
         Cause::ConnectTimeout,
         Cause::UpstreamTimeout,
         Cause::Loop,
+        Cause::HostRefused,
     ];
     const TONGUES: [Tongue; 3] = [Tongue::Html, Tongue::Problem, Tongue::Text];
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     os::unix::process::CommandExt,
     process::Stdio,
     sync::Arc,
@@ -107,9 +106,10 @@ impl Job {
         tell(&self.listens, keeper);
     }
 
-    /// Says that what this keeper keeps answers at the path that its `ready` names.
-    pub fn answers(&self, keeper: u32) {
-        tell(&self.answers, keeper);
+    /// Says, when called, that what this keeper keeps answers at the path that its `ready` names.
+    pub fn answerer(&self, keeper: u32) -> impl FnOnce() + Send + 'static {
+        let answers = self.answers.clone();
+        move || tell(&answers, keeper)
     }
 }
 
@@ -409,26 +409,13 @@ async fn ready(
 /// Starts a keeper with the program.
 fn spawn(plan: Plan, descriptors: Option<u64>) -> Result<Child, String> {
     let task = Task { parent: std::process::id(), grace: GRACE, own_group: true, descriptors, words: plan.words };
-    let mut command = keeper_command(&task);
+    let mut command = keeper::command(&task);
     command.current_dir(plan.folder).envs(plan.env);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0);
     let mut command = Command::from(command);
     command.kill_on_drop(false);
     command.spawn().map_err(|error| format!("cannot start: {}", crate::diagnostic::without_number(&error)))
-}
-
-/// A command that runs the keeper of this task.
-pub(super) fn keeper_command(task: &Task) -> std::process::Command {
-    // Also where the file was built anew since we started.
-    let ourselves = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { own_executable() };
-    let mut command = std::process::Command::new(ourselves);
-    command.arg0(keeper::NAME).args(task.arguments()).env_remove("SSLKEYLOGFILE");
-    command
-}
-
-fn own_executable() -> OsString {
-    std::env::current_exe().map_or_else(|_| "portolan".into(), Into::into)
 }
 
 fn terminate(keeper: &Child) {

@@ -103,6 +103,19 @@ impl Task {
     }
 }
 
+/// A command that runs the keeper of this task.
+pub fn command(task: &Task) -> Command {
+    // Also where the file was built anew since we started.
+    let ourselves = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { own_executable() };
+    let mut command = Command::new(ourselves);
+    command.arg0(NAME).args(task.arguments()).env_remove("SSLKEYLOGFILE");
+    command
+}
+
+fn own_executable() -> OsString {
+    std::env::current_exe().map_or_else(|_| "portolan".into(), Into::into)
+}
+
 /// Runs the program to its end; what this process exits with.
 pub fn keep(task: &Task) -> Result<ExitCode, KeepError> {
     become_keeper();

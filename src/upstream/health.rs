@@ -12,7 +12,10 @@ use http::{Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
 
 use super::{Endpoint, connect::connect};
 use crate::config::Health;
@@ -41,14 +44,26 @@ fn note(endpoint: &Endpoint, failures: u32) {
 }
 
 async fn is_well(endpoint: &Endpoint, health: &Health) -> bool {
-    ask(endpoint, health).await.is_some_and(|status| status < 400)
+    match connect(endpoint, health.timeout).await {
+        Ok(stream) => answers(stream, &health.path).await,
+        Err(_) => false,
+    }
 }
 
-async fn ask(endpoint: &Endpoint, health: &Health) -> Option<u16> {
-    let stream = connect(endpoint, health.timeout).await.ok()?;
+/// Whether GET of `path` is answered with a status below 400.
+pub async fn answers(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, path: &str) -> bool {
+    get(stream, "localhost", path).await.is_some_and(|head| head.status.as_u16() < 400)
+}
+
+/// The head of the answer to GET of `path`, as `host`; of no interest is what follows it.
+pub async fn get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    host: &str,
+    path: &str,
+) -> Option<http::response::Parts> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = Request::get(&health.path)
-        .header(header::HOST, "localhost")
+    let request = Request::get(path)
+        .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("portolan/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -60,5 +75,5 @@ async fn ask(endpoint: &Endpoint, health: &Health) -> Option<u16> {
         // A short answer is whole in the moment in which the connection that brought it ends.
         _ = connection => answered.await,
     };
-    Some(response.ok()?.status().as_u16())
+    Some(response.ok()?.into_parts().0)
 }

@@ -10,11 +10,13 @@ mod bulk;
 mod client;
 mod commands;
 mod demo;
+mod doctor;
 mod drain;
 mod folder;
 mod limits;
 mod log;
 mod origin;
+mod ports;
 #[cfg(target_os = "linux")]
 mod processes;
 mod program;
@@ -22,5 +24,6 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod run;
 mod serve;
+mod truth;
 #[cfg(target_os = "linux")]
 mod up;

@@ -78,7 +78,7 @@ fn assert_allocates_nothing(what: &str, exchange: Exchange) {
     let exchange = Arc::new(exchange);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let log = Log::spawn(false, Format::Json, io::sink()).unwrap();
-    let proxy = runtime.block_on(async { Proxy::start(config(exchange.origin()), &log).unwrap() });
+    let proxy = runtime.block_on(async { Proxy::start(config(exchange.origin()), &log, |_| {}).unwrap() });
     let clients: Vec<_> = (0..CONNECTIONS).map(|_| connect(proxy.addresses()[0])).collect();
     let mut buffer = Buffer::new();
 

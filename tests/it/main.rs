@@ -19,4 +19,5 @@ mod robustness;
 mod routes;
 mod smuggling;
 mod streams;
+mod truth;
 mod upgrades;

@@ -37,7 +37,7 @@ pub(super) fn check(section: &Section<'_>, services: &Services<'_>, problems: &m
 }
 
 /// A forward without any of the keys beside `to`.
-pub(super) fn plain_forward(targets: Vec<Target>) -> Forward {
+pub fn plain_forward(targets: Vec<Target>) -> Forward {
     // Whom we start, we can wait for; what others start may never come.
     let is_ours = |target: &Target| matches!(target.address, Address::Followed(Sought::Service(_) | Sought::Run(_)));
     let hold = targets.iter().any(is_ours).then_some(HOLD);

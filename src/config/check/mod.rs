@@ -34,6 +34,9 @@ mod whole;
 
 use std::sync::Arc;
 
+pub use actions::plain_forward;
+pub use values::parse_duration;
+
 use super::{
     Config, Listen,
     document::{Document, Table},

@@ -253,7 +253,8 @@ pub(super) fn bad_field_name(entry: &crate::config::document::Entry) -> Diagnost
         .at(entry.span.clone(), "letters, digits and hyphens")
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A time as tables have it: numbers with `h`, `m`, `s` and `ms`, the larger unit first.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut millis: u64 = 0;

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, net::SocketAddr, time::SystemTime};
 use jiff::Zoned;
 
 use super::{
-    super::bind,
+    super::words,
     Container, Containers, Network, Reach, State, Tool,
     find::{Missed, publisher},
     inside::is_loopback,
@@ -183,7 +183,7 @@ fn still(container: &Container, now: &Zoned) -> NotFound {
 
 /// `, since 09:14`
 fn told_since(since: Option<SystemTime>, now: &Zoned) -> String {
-    since.and_then(|since| bind::since(since, now)).unwrap_or_default()
+    since.and_then(|since| words::moment(since, now)).map(|since| format!(", since {since}")).unwrap_or_default()
 }
 
 fn unpublished(all: &Containers, container: &Container, port: u16) -> NotFound {

@@ -66,6 +66,11 @@ impl Inside {
         is_in(pid, id).then(|| Arc::new(Self { pid, id: id.into(), ports: Mutex::default() }))
     }
 
+    /// Its first process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Whether its first process is still there.
     pub(super) fn is_there(&self) -> bool {
         is_in(self.pid, &self.id)

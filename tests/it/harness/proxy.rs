@@ -17,7 +17,7 @@ pub(crate) struct Proxy {
 /// A proxy with this table.
 pub(crate) fn proxy(table: &str) -> Proxy {
     let log = Log::spawn(false, Format::Json, std::io::sink()).unwrap();
-    Proxy { running: app::Proxy::start(config(table), &log).unwrap() }
+    Proxy { running: app::Proxy::start(config(table), &log, |_| {}).unwrap() }
 }
 
 /// A client, a program, and a proxy between them whose only route takes everything; `keys` are more lines of it.
@@ -44,7 +44,7 @@ impl Proxy {
 
     /// Puts another table in force.
     pub(crate) fn swap(&self, table: &str) -> Change {
-        self.running.swap(config(table)).unwrap()
+        self.running.swap(config(table), |_| {}).unwrap()
     }
 
     /// The field lines that the proxy puts behind those of a client that has asked for `host`.

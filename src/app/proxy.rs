@@ -1,4 +1,4 @@
-//! Joins the rooms: binds, starts one thread per core, hands connections out, drains.
+//! The proxy itself: binds, starts one thread per core, hands connections out, drains.
 //!
 //! Each worker is a thread with a runtime, connections, pools and a reference to the table of its own: nothing on the
 //! path of a request is locked or handed over. The only hand-over is that of an accepted socket, to the worker
@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     config::Config,
     drain::{self, Trigger, Watcher},
-    forward::{Client, Worker},
+    forward::{Client, Common, Worker},
     listen::{
         self, BindError, Counted,
         conn::{self, Server},
@@ -68,14 +68,14 @@ pub enum StartError {
 }
 
 impl Proxy {
-    /// Binds every address, then starts to serve on all of them. Must be called on a runtime, on which health checks
-    /// will run.
-    pub fn start(config: Config, log: &Log) -> Result<Self, StartError> {
+    /// Binds every address, then starts to serve on all of them, once `prepare` has seen the table. Must be called on a
+    /// runtime, on which health checks will run.
+    pub fn start(config: Config, log: &Log, prepare: impl FnOnce(&Snapshot)) -> Result<Self, StartError> {
         let limit = connection_limit();
         let listeners = listen::bind(&config.listen)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let port = addresses.first().map_or(0, SocketAddr::port);
-        let (live, watches) = Live::new(config)?;
+        let (live, watches) = Live::new(config, prepare)?;
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -85,16 +85,17 @@ impl Proxy {
         let inboxes: Vec<Inbox> =
             inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
         let mut listeners = Some(listeners);
+        let common = Arc::<Common>::default();
         let (started, starting) = std::sync::mpsc::channel();
         for (number, mail) in mails.into_iter().enumerate() {
             // The first worker accepts for all of them.
             let accepts = listeners.take().map(|listeners| Accepts { listeners, inboxes: inboxes.clone(), limit });
             let (live, log, watcher) = (Arc::clone(&live), log.clone(), watcher.clone());
-            let started = started.clone();
+            let (common, started) = (Arc::clone(&common), started.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        run(&runtime, Worker::new(live.reader(), log, port), accepts, mail, watcher, &started);
+                        run(&runtime, Worker::new(live.reader(), log, common, port), accepts, mail, watcher, &started);
                     }
                     // Nobody waits any more once another worker has failed.
                     Err(error) => drop(started.send(Err(error))),
@@ -116,9 +117,15 @@ impl Proxy {
         self.live.current()
     }
 
-    /// Puts another table in force for every request that begins from now on. Where it listens does not change.
-    pub fn swap(&self, config: Config) -> Result<Change, CompileError> {
-        let (change, watches) = self.live.swap(config)?;
+    /// Returns when a request has begun to wait for a program since this was last asked.
+    pub async fn called(&self) {
+        self.live.called().await;
+    }
+
+    /// Puts another table in force for every request that begins from now on, once `prepare` has seen it. Where it listens
+    /// does not change.
+    pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, CompileError> {
+        let (change, watches) = self.live.swap(config, prepare)?;
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }

@@ -1,0 +1,244 @@
+//! Where the programs are that have no fixed address: looked up when something on this machine begins or ceases to
+//! listen, and told to the endpoints.
+//!
+//! The kernel has no event for that, so it is asked, in some 40 µs: every tenth of a second as long as anything is
+//! followed, and every hundredth while a request or a start waits for the answer. Only when the answer has changed are
+//! processes looked at.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{containers::Engines, runs::Runs, services::Services};
+use crate::{
+    config::{Address, Pin, Sought},
+    diagnostic::shown,
+    discover::{
+        Lookout, Socket,
+        follow::{self, Found, Missing, Scene},
+    },
+    live::Snapshot,
+    process::{self, Processes},
+    upstream::{
+        Endpoint,
+        place::{Absence, Absent, Spot, Standing},
+    },
+};
+
+/// How often the sockets are looked at: while somebody waits, while something is followed, and otherwise.
+const FAST: Duration = Duration::from_millis(10);
+const SLOW: Duration = Duration::from_millis(100);
+const RARE: Duration = Duration::from_secs(1);
+
+/// When everything is looked up once more behind a change: a program may write its pid file, or take on its name, only after
+/// it listens.
+const ONCE_MORE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+
+/// How old an answer may be while a request waits: what happens inside of a container, and what a program says last, changes
+/// without any socket of this machine.
+const STALE: Duration = Duration::from_millis(50);
+
+/// The sockets of this machine, and when to look again.
+#[derive(Debug)]
+pub(super) struct Follower {
+    lookout: Lookout,
+    sockets: Vec<Socket>,
+    looked: Instant,
+    changed: Instant,
+    rechecks: usize,
+}
+
+impl Follower {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        let mut follower =
+            Self { lookout: Lookout::default(), sockets: Vec::new(), looked: now, changed: now, rechecks: 0 };
+        follower.look();
+        follower
+    }
+
+    /// Every socket that listened at the last look.
+    pub(super) fn sockets(&self) -> &[Socket] {
+        &self.sockets
+    }
+
+    /// Looks at the sockets; whether programs are to be looked up anew.
+    pub(super) fn look(&mut self) -> bool {
+        let now = Instant::now();
+        // What cannot be seen for a moment has not changed.
+        if let Ok(sockets) = self.lookout.look()
+            && sockets != self.sockets
+        {
+            self.sockets = sockets;
+            self.changed = now;
+            self.rechecks = 0;
+            return true;
+        }
+        let is_due = ONCE_MORE.get(self.rechecks).is_some_and(|after| now >= self.changed + *after);
+        self.rechecks += usize::from(is_due);
+        is_due
+    }
+
+    /// Notes that everything has been looked up.
+    pub(super) fn has_looked_up(&mut self) {
+        self.looked = Instant::now();
+    }
+
+    /// Whether the words of an absence are old.
+    pub(super) fn is_stale(&self) -> bool {
+        self.looked.elapsed() >= STALE
+    }
+}
+
+/// How soon to look again.
+pub(super) fn pace(snapshot: &Snapshot, is_starting: bool, is_busy: bool) -> Duration {
+    let is_waited_for = |endpoint: &Arc<Endpoint>| endpoint.place().is_some_and(|place| place.waiting() > 0);
+    let matters = |endpoint: &Arc<Endpoint>| endpoint.place().is_some() || fixed_port(endpoint).is_some();
+    if is_starting || snapshot.endpoints().any(is_waited_for) {
+        FAST
+    } else if is_busy || snapshot.endpoints().any(matters) {
+        SLOW
+    } else {
+        RARE
+    }
+}
+
+/// The port of an endpoint that is always the same, on this machine.
+pub(super) fn fixed_port(endpoint: &Endpoint) -> Option<u16> {
+    match endpoint.address() {
+        Address::Loopback(port) => Some(*port),
+        Address::Ip(address) if address.ip().is_loopback() => Some(address.port()),
+        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) | Address::Followed(_) => None,
+    }
+}
+
+/// Those who know where programs are that are not found by looking at processes.
+#[derive(Clone, Copy)]
+pub(super) struct Keepers<'a> {
+    pub(super) services: &'a Services,
+    pub(super) runs: &'a Runs,
+    pub(super) engines: &'a Engines,
+}
+
+/// Tells every endpoint that is followed where its program is.
+pub(super) fn tell(snapshot: &Snapshot, scene: Scene<'_>, keepers: Keepers<'_>) {
+    let mut known: HashMap<&Sought, Standing> = HashMap::new();
+    for endpoint in snapshot.endpoints().filter(|endpoint| endpoint.place().is_some()) {
+        let standing = match (endpoint.address(), endpoint.owner()) {
+            (Address::Followed(sought), _) => {
+                known.entry(sought).or_insert_with(|| followed(sought, scene, keepers)).clone()
+            }
+            (_, Some(pin)) => pinned(endpoint, pin, scene),
+            (_, None) => fixed(endpoint, scene),
+        };
+        endpoint.stands(standing);
+    }
+}
+
+fn followed(sought: &Sought, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing {
+    let found = match sought {
+        Sought::Service(name) => return keepers.services.standing(name, scene),
+        Sought::Run(name) => return keepers.runs.standing(name),
+        Sought::Container { name, port } => return keepers.engines.standing(name, *port),
+        Sought::Process(name) => follow::by_name(name, scene),
+        Sought::Dir(folder) => follow::by_folder(folder, scene),
+        Sought::PidFile(file) => follow::by_pid_file(file, scene),
+    };
+    match found {
+        Ok(found) => at(&found),
+        Err(missing) => absent(&missing, sought),
+    }
+}
+
+/// The standing of a program that was found.
+pub(super) fn at(found: &Found) -> Standing {
+    Standing::At(Spot { addresses: found.addresses.as_slice().into(), socket: found.socket })
+}
+
+/// A fixed port that requests may wait for.
+fn fixed(endpoint: &Endpoint, scene: Scene<'_>) -> Standing {
+    match listening(endpoint, scene) {
+        Some(socket) => Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode }),
+        None => gone(Absent::Starting, "nothing listens there", &[], &["start the program"]),
+    }
+}
+
+fn listening<'s>(endpoint: &Endpoint, scene: Scene<'s>) -> Option<&'s Socket> {
+    let port = fixed_port(endpoint)?;
+    let answers = |socket: &&Socket| match endpoint.address() {
+        Address::Ip(address) => answers_at(socket.address, *address),
+        _ => {
+            socket.address.port() == port && (socket.address.ip().is_loopback() || socket.address.ip().is_unspecified())
+        }
+    };
+    scene.sockets.iter().find(answers)
+}
+
+/// Whether a socket that listens on `held` takes a connection to `dialled`.
+fn answers_at(held: SocketAddr, dialled: SocketAddr) -> bool {
+    let is_wild = held.ip().is_unspecified() && (held.is_ipv6() || dialled.is_ipv4());
+    held.port() == dialled.port() && (held.ip() == dialled.ip() || is_wild)
+}
+
+/// A fixed port that only one program may hold.
+fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
+    let Some(socket) = listening(endpoint, scene) else { return fixed(endpoint, scene) };
+    let Some(pid) = follow::holder(socket.address, scene) else {
+        let message = format!("it is held by a program that cannot be seen, and not known to be {pin}");
+        return gone(Absent::Usurped, &message, &[], &["run portolan as the user who started that program"]);
+    };
+    let is_meant = match pin {
+        Pin::Program(name) => process::goes_by(pid, name),
+        Pin::Folder(folder) => process::works_beneath(pid, folder),
+    };
+    if is_meant {
+        return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode });
+    }
+    let held_by = who(pid);
+    let message = format!("it is held by {held_by}, and not by {pin}");
+    gone(Absent::Usurped, &message, &[], &["end that program, or take `owner` off the target"])
+}
+
+fn absent(missing: &Missing, sought: &Sought) -> Standing {
+    let how_to_tell = "tell them apart: follow one by its `dir`, or write the port of one";
+    match missing {
+        Missing::NotRunning => {
+            let (message, help) = match sought {
+                Sought::Dir(_) => ("nothing runs in that folder", "start the program there"),
+                Sought::PidFile(_) => ("the process of that number has ended", "start the program"),
+                _ => ("nothing of that name runs", "start the program"),
+            };
+            gone(Absent::Gone, message, &[], &[help])
+        }
+        Missing::Silent(pids) => {
+            let first = pids.first().copied().unwrap_or_default();
+            let message = format!("{} runs and listens nowhere", who(first));
+            gone(Absent::Gone, &message, &[], &["look at its output: it may have failed, or take its time"])
+        }
+        Missing::Several(all) => {
+            let notes: Vec<String> =
+                all.iter().map(|(pid, address)| format!("{} listens on {address}", who(*pid))).collect();
+            let message = format!("{} programs could be meant", all.len());
+            gone(Absent::Gone, &message, &notes, &[how_to_tell])
+        }
+        Missing::NoPid(why) => gone(Absent::Gone, why, &[], &["start the program that writes this file"]),
+    }
+}
+
+/// `` `node` (pid 4812) in ~/shop ``
+pub(super) fn who(pid: u32) -> String {
+    let program = process::program(pid).unwrap_or_else(|| "a process".into());
+    let folder = process::folder(pid).map(|folder| format!(" in {}", shown(&folder))).unwrap_or_default();
+    format!("`{program}` (pid {pid}){folder}")
+}
+
+/// A standing in words.
+pub(super) fn gone(kind: Absent, message: &str, notes: &[String], helps: &[&str]) -> Standing {
+    let helps = helps.iter().map(|help| (*help).to_owned()).collect();
+    Standing::Absent(Arc::new(Absence { kind, message: message.to_owned(), notes: notes.to_vec(), helps }))
+}
+
+/// The processes of now.
+pub(super) fn scene<'s>(follower: &'s Follower, processes: &'s Processes) -> Scene<'s> {
+    Scene { sockets: follower.sockets(), processes }
+}

@@ -1,0 +1,329 @@
+//! `portolan run`: a command as if it ran alone, and a route to whatever port it opens for as long as it runs.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+    time::Duration,
+};
+
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Outcome, Stop, background,
+    flags::{Global, Run},
+    running, table_file,
+    terminal::Terminal,
+};
+use crate::{
+    config::load,
+    control::{
+        CallError, Client, Lines,
+        api::{Register, Registered, RunNews},
+    },
+    diagnostic::printable,
+    process::Processes,
+    supervise::{
+        Circumstances, GRACE, expand,
+        keeper::{self, Task},
+    },
+};
+
+/// How soon a proxy that has gone is looked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Runs the command to its end; exits as it did.
+pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outcome {
+    let here = std::env::current_dir()?;
+    let labels = match &arguments.name {
+        Some(name) => vec![name.clone()],
+        None => name::labels(&here),
+    };
+    let wish = Register {
+        name: labels.join("."),
+        labels,
+        command: shown(&arguments.command),
+        folder: here,
+        port: arguments.port,
+    };
+    if let Some(file) = table_file(global).filter(|_| global.config.is_none()) {
+        load::trusted(&file)?;
+    }
+    running::block_on(async {
+        // Before the command starts: a signal that comes at once is for it, too.
+        let mut signals = Signals::new()?;
+        let client = Client::new(running::expected_port(global));
+        let (given, lines) = register(client, &wish, global).await?;
+        let mut keeper = start(&arguments.command, &given)?;
+        if terminal.interactive && !terminal.quiet {
+            terminal.hint(&format!("{} leads here as soon as it listens", given.url));
+        }
+        let again = Register { port: Some(given.port), ..wish };
+        let held = stay(client, &again, lines);
+        let mut held = pin!(held);
+        let mut patience = None;
+        loop {
+            tokio::select! {
+                ended = keeper.wait() => return Ok(exit_code(ended?)),
+                () = &mut held => {}
+                signal = signals.next() => {
+                    pass_on(&keeper, signal);
+                    // A command that does not end with its terminal is ended: nobody is left to do it.
+                    patience = patience.or((signal == rustix::process::Signal::HUP).then(|| Instant::now() + GRACE));
+                }
+                () = over(patience) => {
+                    patience = None;
+                    terminate(&keeper);
+                }
+            }
+        }
+    })
+}
+
+/// A name and a port from the proxy that runs, or from one that is started for this.
+async fn register(client: Client, wish: &Register, global: &Global) -> Result<(Registered, Lines), Stop> {
+    if let Some(registered) = try_register(client, wish).await? {
+        return Ok(registered);
+    }
+    let mut words: Vec<OsString> = vec!["serve".into(), "--until-unused".into()];
+    if let Some(file) = table_file(global) {
+        words.extend(["-c".into(), load::files(&file)[0].clone().into_os_string()]);
+    }
+    let started = background::start(words);
+    match (try_register(client, wish).await?, started) {
+        // Also where another `run` was faster, and ours found the port taken.
+        (Some(registered), _) => Ok(registered),
+        (None, Err(stop)) => Err(stop),
+        (None, Ok(())) => Err(running::unanswered(CallError::NotRunning(client.port()))),
+    }
+}
+
+async fn try_register(client: Client, wish: &Register) -> Result<Option<(Registered, Lines)>, Stop> {
+    match client.hold("/v1/runs", wish).await {
+        Ok(mut lines) => {
+            let given = lines.next().await.map_err(running::unanswered)?;
+            Ok(given.map(|given| (given, lines)))
+        }
+        Err(CallError::NotRunning(_)) => Ok(None),
+        Err(error) => Err(running::unanswered(error)),
+    }
+}
+
+/// Keeps the registration, and takes it up again with a proxy that was restarted. Never returns.
+async fn stay(client: Client, wish: &Register, lines: Lines) {
+    let mut lines = Some(lines);
+    loop {
+        if let Some(mut lines) = lines.take() {
+            while let Ok(Some(_)) = lines.next::<RunNews>().await {}
+        }
+        sleep(AGAIN).await;
+        lines = try_register(client, wish).await.ok().flatten().map(|(_, lines)| lines);
+    }
+}
+
+/// Starts the command with a keeper, in our process group: the terminal treats all of them as one.
+fn start(command: &[OsString], given: &Registered) -> io::Result<Child> {
+    let around = Circumstances { port: given.port, proxy: given.proxy.clone(), ..Circumstances::default() };
+    let words = command.iter().map(|word| match word.to_str() {
+        Some(text) => expand(text, given.port).into(),
+        None => word.clone(),
+    });
+    let task =
+        Task { parent: std::process::id(), grace: GRACE, own_group: false, descriptors: None, words: words.collect() };
+    let mut keeper = keeper::command(&task);
+    keeper.envs(around.env()).env("PORTOLAN_URL", &given.url);
+    Command::from(keeper).spawn()
+}
+
+/// As the keeper says it, which speaks as shells do.
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// The signals that are for the command.
+struct Signals {
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
+    users: [Signal; 2],
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        // Under `nohup` a hangup is ignored, and stays so.
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup,
+            users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+
+    async fn next(&mut self) -> rustix::process::Signal {
+        use rustix::process::Signal;
+        let [first, second] = &mut self.users;
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.quit.recv() => Signal::QUIT,
+            _ = self.terminate.recv() => Signal::TERM,
+            () = hangup => Signal::HUP,
+            _ = first.recv() => Signal::USR1,
+            _ = second.recv() => Signal::USR2,
+        }
+    }
+}
+
+/// Passes a signal on to the command. What the terminal sends, it has sent to the command as well: twice would be too often.
+fn pass_on(keeper: &Child, signal: rustix::process::Signal) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let is_of_terminal = matches!(signal, Signal::INT | Signal::QUIT) && is_in_foreground();
+    let Some(keeper) = keeper.id().filter(|_| !is_of_terminal) else { return };
+    for child in Processes::now().children(keeper) {
+        if let Some(child) = Pid::from_raw(child.cast_signed()) {
+            // It may have ended meanwhile.
+            let _ = kill_process(child, signal);
+        }
+    }
+}
+
+/// Has the keeper end everything.
+fn terminate(keeper: &Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    if let Some(keeper) = keeper.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        // It may have ended meanwhile.
+        let _ = kill_process(keeper, Signal::TERM);
+    }
+}
+
+/// Returns at this time, if there is one.
+async fn over(patience: Option<Instant>) {
+    match patience {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the terminal sends its signals to our process group.
+fn is_in_foreground() -> bool {
+    let group = rustix::process::getpgrp();
+    [rustix::termios::tcgetpgrp(io::stdin()), rustix::termios::tcgetpgrp(io::stderr())]
+        .into_iter()
+        .any(|foreground| foreground.is_ok_and(|foreground| foreground == group))
+}
+
+/// Whether SIGHUP was ignored when we were started (`man 5 proc_pid_status`, SigIgn).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// A command as one printable line.
+fn shown(command: &[OsString]) -> String {
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    printable(&words.join(" ")).replace('\n', "\\n")
+}
+
+/// What a command is called that has no name.
+mod name {
+    use super::{Path, PathBuf};
+
+    /// The labels in front of `.localhost`: the package's or the folder's name, and in front of it the branch, where the folder
+    /// is a git worktree beside the main one.
+    pub(super) fn labels(folder: &Path) -> Vec<String> {
+        let name = package(folder).or_else(|| folder.file_name()?.to_str().map(str::to_owned));
+        let name = name.and_then(|name| label(&name)).unwrap_or_else(|| "app".into());
+        branch(folder).and_then(|branch| label(&branch)).into_iter().chain([name]).collect()
+    }
+
+    /// `name` of the package.json in this folder, without its scope.
+    fn package(folder: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(folder.join("package.json")).ok()?;
+        let package: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let name = package.get("name")?.as_str()?;
+        Some(name.rsplit('/').next().unwrap_or(name).to_owned())
+    }
+
+    /// The branch of a worktree that `git worktree add` has made: its `.git` is a file that leads to its own HEAD.
+    fn branch(folder: &Path) -> Option<String> {
+        let root = folder.ancestors().find(|folder| folder.join(".git").exists())?;
+        let link = std::fs::read_to_string(root.join(".git")).ok()?;
+        let leads_to = PathBuf::from(link.strip_prefix("gitdir:")?.trim());
+        let folder = if leads_to.is_absolute() { leads_to } else { root.join(leads_to) };
+        // A submodule has such a file, too.
+        if folder.parent()?.file_name()? != "worktrees" {
+            return None;
+        }
+        let head = std::fs::read_to_string(folder.join("HEAD")).ok()?;
+        head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+    }
+
+    /// A text as a label of a host name: letters, digits and inner hyphens, at most 63 (RFC 1123 §2.1).
+    pub(super) fn label(text: &str) -> Option<String> {
+        let hyphened = text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let words: Vec<&str> = hyphened.split('-').filter(|word| !word.is_empty()).collect();
+        let mut label = words.join("-");
+        label.truncate(63);
+        let label = label.trim_end_matches('-');
+        (!label.is_empty()).then(|| label.to_owned())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::fs;
+
+        use super::*;
+
+        #[test]
+        fn a_name_is_made_a_label() {
+            assert_eq!(label("My App_v2").as_deref(), Some("my-app-v2"));
+            assert_eq!(label("feature/Log-In").as_deref(), Some("feature-log-in"));
+            assert_eq!(label("--"), None);
+            assert_eq!(label(&"a".repeat(80)).map(|label| label.len()), Some(63));
+        }
+
+        #[test]
+        fn the_package_goes_before_the_folder() {
+            let folder = tempfile::tempdir().unwrap();
+            let app = folder.path().join("Web Shop");
+            fs::create_dir(&app).unwrap();
+            assert_eq!(labels(&app), ["web-shop"]);
+            fs::write(app.join("package.json"), r#"{"name": "@acme/store-front"}"#).unwrap();
+            assert_eq!(labels(&app), ["store-front"]);
+            fs::write(app.join("package.json"), "no json").unwrap();
+            assert_eq!(labels(&app), ["web-shop"]);
+        }
+
+        #[test]
+        fn a_worktree_has_its_branch_in_front_and_the_main_one_has_not() {
+            let folder = tempfile::tempdir().unwrap();
+            let (main, tree) = (folder.path().join("shop"), folder.path().join("shop-fix"));
+            let own = main.join(".git/worktrees/shop-fix");
+            fs::create_dir_all(&own).unwrap();
+            fs::create_dir(&tree).unwrap();
+            fs::write(own.join("HEAD"), "ref: refs/heads/fix/log-in\n").unwrap();
+            fs::write(tree.join(".git"), format!("gitdir: {}\n", own.display())).unwrap();
+            assert_eq!(labels(&main), ["shop"]);
+            assert_eq!(labels(&tree), ["fix-log-in", "shop-fix"]);
+            fs::write(own.join("HEAD"), "5f2c1e\n").unwrap();
+            assert_eq!(labels(&tree), ["shop-fix"], "no branch is checked out");
+        }
+    }
+}
