@@ -28,7 +28,7 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
 
 #[cfg(target_os = "linux")]
 fn ends(port: u16, owners: &mut HashMap<SocketAddr, Vec<Owner>>) -> io::Result<Vec<Connection>> {
-    let tables = linux::tables("/proc/net")?;
+    let tables = linux::tables()?;
     let ends = tables.lines().filter_map(linux::parse).filter(|end| end.local.port() == port);
     // Connections of one port with different others share an address here, and mostly a process, too.
     let mut owner = |end: &linux::End| owners.get_mut(&end.local).filter(|_| !end.lingers).and_then(Vec::pop);
