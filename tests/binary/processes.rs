@@ -34,10 +34,11 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// With [`SERVER`] in it, as `server.py`.
+    /// With [`SERVER`] in it, as `server.py`, and what opens a terminal.
     pub(crate) fn new() -> Self {
         let folder = Folder::new();
         folder.write("server.py", SERVER);
+        folder.write("terminal.py", include_str!("terminal.py"));
         fs::create_dir(folder.file("run")).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { folder, proxy: free.local_addr().unwrap() }
@@ -79,6 +80,16 @@ impl Home {
         let run = self.folder.file("run");
         command.envs([("HOME", self.folder.path()), ("XDG_RUNTIME_DIR", &run), ("XDG_STATE_HOME", &run)]);
         command.env(MARK, self.folder.path()).env_remove("PORT").env_remove("HOST");
+    }
+
+    /// Words on a terminal of their own, which is closed when this is killed.
+    pub(crate) fn terminal(&self, words: &[&str]) -> Running {
+        let mut command = Command::new("python3");
+        command.arg("terminal.py").args(words).current_dir(self.folder.path());
+        command.env("PORTOLAN_LISTEN", self.proxy.to_string()).env("LANG", "C.UTF-8");
+        command.env_remove("PORTOLAN_CONFIG").env_remove("PORTOLAN_LOG");
+        self.adopt(&mut command);
+        Running::start(command)
     }
 
     /// Runs `portolan` to its end.

@@ -198,15 +198,10 @@ fn what_is_piped_in_comes_out_byte_for_byte() {
 #[test]
 fn on_a_terminal_the_command_has_the_terminal() {
     let home = Home::new();
-    home.folder().write("terminal.py", include_str!("terminal.py"));
     let report = |words: &[&str]| -> Value {
-        let mut driver = Command::new("python3");
-        driver.arg("terminal.py").args(words).current_dir(home.folder().path());
-        driver.env("PORTOLAN_LISTEN", home.proxy().to_string());
-        home.adopt(&mut driver);
-        let said = run(driver);
-        assert_eq!(said.code, 0, "{said:?}");
-        serde_json::from_str(&said.out).unwrap()
+        let mut terminal = home.terminal(words);
+        assert_eq!(terminal.wait(), 0);
+        serde_json::from_str(&terminal.out.wait_for_end().concat()).unwrap()
     };
     let command = ["python3", "terminal.py", "--report"];
     let portolan = [env!("CARGO_BIN_EXE_portolan"), "run", "--name", "shop", "--"];
@@ -214,6 +209,27 @@ fn on_a_terminal_the_command_has_the_terminal() {
     let alone = report(&command);
     assert_eq!(alone["code"], 3, "{alone}");
     assert_eq!(report(&[&portolan[..], &command].concat()), alone);
+}
+
+#[test]
+fn a_closed_terminal_ends_the_command_and_all_that_it_started() {
+    let home = Home::new();
+    let portolan = env!("CARGO_BIN_EXE_portolan");
+    let terminal = home.terminal(&[portolan, "run", "--name", "shop", "--", "sh", "-c", FAMILY]);
+    home.told_by("shop.localhost");
+    // It holds the other end of the terminal.
+    terminal.signal(Signal::KILL);
+    until("nobody is left", || home.processes().iter().all(|(pid, _)| *pid == terminal.pid().cast_signed()));
+}
+
+#[test]
+fn a_port_of_the_proxy_that_somebody_else_holds_is_told_with_the_holder() {
+    let home = Home::new();
+    let _holder = TcpListener::bind(home.proxy()).unwrap();
+    let said = home.say(&["run", "--name", "shop", "--", "touch", "started"]);
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
+    assert!(said.err.contains(&format!("(pid {})", std::process::id())), "{}", said.err);
+    assert!(!home.folder().file("started").exists(), "nothing is started that could not be reached");
 }
 
 #[test]

@@ -311,6 +311,39 @@ fn nobody_is_left_behind_when_it_is_killed() {
 }
 
 #[test]
+fn nobody_is_left_behind_when_the_terminal_is_closed() {
+    let home = Home::with_table("[services]\napi = \"python3 server.py | cat\"\n[routes]\napi = 'api'\n");
+    let terminal = home.terminal(&[env!("CARGO_BIN_EXE_portolan"), "up"]);
+    home.told_by("api.localhost");
+    // It holds the other end of the terminal.
+    terminal.signal(Signal::KILL);
+    until("nobody is left", || home.processes().iter().all(|(pid, _)| *pid == terminal.pid().cast_signed()));
+}
+
+#[test]
+fn a_service_that_talks_without_end_takes_bounded_memory() {
+    const SAID: &str = "head -c 300000000 /dev/zero | tr '\\000' x";
+    let home = Home::with_table(&format!(
+        "[services]\n\
+         lines = \"{SAID} | fold -w 100; touch lines; exec sleep 1000\"\n\
+         one_line = \"{SAID}; touch one_line; exec sleep 1000\"\n",
+    ));
+    home.up_detached();
+    let peak = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap();
+    until("all is said", || ["lines", "one_line"].iter().all(|file| home.folder().file(file).exists()));
+    let grown = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap() - peak;
+    assert!(grown <= 32 * 1024 * 1024, "it grew by {grown} bytes");
+    assert_eq!(home.say(&["logs", "lines"]).code, 0);
+}
+
+/// The most memory that a process ever held, in bytes; 0 when it has gone.
+fn peak_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or(0, |line| line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024)
+}
+
+#[test]
 fn a_service_can_start_with_the_first_request_and_stop_when_nobody_asks() {
     let home = Home::with_table(
         "[services]\n\
