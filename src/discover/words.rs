@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_container_is_told_by_name_and_stopped_by_its_engine() {
         let since = Some(at("2025-11-23T09:14:30"));
-        let container = Container { state: State::Running { since, pid: None }, ..samples::running("shop-db-1") };
+        let container = Container { state: State::Running { since, inside: None }, ..samples::running("shop-db-1") };
         assert_eq!(container_holder(&container, &now()), "container `shop-db-1` of bb:1, since 09:14");
         assert_eq!(way_to_stop(&container), "stop it with `docker stop shop-db-1`");
     }
