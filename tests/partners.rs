@@ -1,5 +1,5 @@
-//! The promises that matter, kept with programs that are not ours: Flask, Django, Vite, Express, WebSocket libraries
-//! of two languages, curl and Chromium, with the real `portolan` between them.
+//! The promises that matter, kept with programs that are not ours: Flask, Django, uvicorn, Vite, Next, webpack, Angular,
+//! Express, WebSocket libraries of two languages, curl and Chromium, with the real `portolan` between them.
 //!
 //! `tests/partners/setup` installs them; [`installed`] tells what happens without.
 #![cfg(target_os = "linux")]
@@ -11,14 +11,26 @@
     reason = "a test fails loudly"
 )]
 
+#[path = "partners/alone.rs"]
+mod alone;
 #[path = "partners/client.rs"]
 mod client;
+#[path = "partners/dev_servers.rs"]
+mod dev_servers;
+#[path = "partners/docker.rs"]
+mod docker;
 #[path = "partners/installed.rs"]
 mod installed;
+#[path = "partners/load.rs"]
+mod load;
+#[path = "partners/moving.rs"]
+mod moving;
 #[path = "partners/program.rs"]
 mod program;
 #[path = "partners/proxy.rs"]
 mod proxy;
+#[path = "partners/running.rs"]
+mod running;
 
 use std::{
     fs,

@@ -74,8 +74,8 @@ impl Engines {
     pub(super) fn owner_of(&self, address: SocketAddr) -> Option<Owner> {
         let told = self.told.as_ref()?.borrow();
         let container = told.owner_of(address)?;
-        let pid = match container.state {
-            container::State::Running { pid, .. } => pid.unwrap_or_default(),
+        let pid = match &container.state {
+            container::State::Running { inside: Some(inside), .. } => inside.pid(),
             _ => 0,
         };
         Some(Owner { pid, program: format!("container {}", container.name), folder: None })

@@ -182,7 +182,7 @@ pub(super) enum Command {
     /// Each listener with its program, process, folder and start, and the routes of the table that lead there. Exit code
     /// 1 if nothing listens on PORT.
     ///
-    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, routes}, and
+    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, container, routes}, and
     /// `table`, {errors}; with PORT also `port`, `usual` and, where nothing listens, `connections`, each {local, remote,
     /// lingers, pid, program}. What is not known is null.
     Ports(Ports),

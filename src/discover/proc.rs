@@ -17,7 +17,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::{Listener, Owner};
 #[cfg(target_os = "linux")]
-use super::{Lookout, Socket, sockets::tables};
+use super::{Lookout, Socket};
 use crate::diagnostic::printable;
 
 /// The processes that hold an address; several do when they share it (`SO_REUSEPORT`). The eldest stands last.
@@ -34,12 +34,6 @@ pub(super) fn listeners() -> io::Result<Vec<Listener>> {
         Listener { address, owner, uid: Some(uid) }
     });
     Ok(found.collect())
-}
-
-/// Every address at which somebody listens in the network that this process is in; it may be another than ours.
-#[cfg(target_os = "linux")]
-pub(super) fn listeners_near(pid: u32) -> io::Result<Vec<SocketAddr>> {
-    Ok(tables(&format!("/proc/{pid}/net"))?.into_iter().map(|socket| socket.address).collect())
 }
 
 /// Every listener whose owner this user may see, in no particular order.

@@ -17,9 +17,6 @@ pub struct Socket {
     pub uid: u32,
 }
 
-#[cfg(target_os = "linux")]
-pub(super) use linux::tables;
-
 /// Asks the kernel, as often as wanted.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
@@ -34,7 +31,7 @@ impl Lookout {
     pub fn look(&mut self) -> io::Result<Vec<Socket>> {
         let mut sockets = match self.diagnose() {
             Some(sockets) => sockets,
-            None => tables("/proc/net")?,
+            None => linux::tables()?,
         };
         sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip(), socket.inode));
         Ok(sockets)
@@ -71,6 +68,18 @@ impl Lookout {
         };
         Ok(listeners.into_iter().map(socket).collect())
     }
+}
+
+/// What a line of a table of sockets (`man 5 proc_pid_net`) tells; `None` for one that does not listen.
+#[cfg(target_os = "linux")]
+pub(super) fn listener_of(line: &str) -> Option<SocketAddr> {
+    linux::parse_line(line).map(|socket| socket.address)
+}
+
+/// Other systems have no such tables.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn listener_of(_: &str) -> Option<SocketAddr> {
+    None
 }
 
 /// The processes, of those given, that hold one of these sockets.
@@ -213,15 +222,15 @@ pub(super) mod linux {
         Some(Socket { address: SocketAddr::new(ip.to_canonical(), port), inode: inode.into(), uid })
     }
 
-    /// The same from the tables that the kernel writes as text, of the network that `folder` tells of.
-    pub(in crate::discover) fn tables(folder: &str) -> io::Result<Vec<Socket>> {
-        Ok(text_tables(folder)?.lines().filter_map(parse_line).collect())
+    /// The same from the tables that the kernel writes as text.
+    pub(super) fn tables() -> io::Result<Vec<Socket>> {
+        Ok(text_tables()?.lines().filter_map(parse_line).collect())
     }
 
     /// Every TCP socket of both families, a line each (`man 5 proc_pid_net`).
-    pub(in crate::discover) fn text_tables(folder: &str) -> io::Result<String> {
-        let mut tables = fs::read_to_string(format!("{folder}/tcp"))?;
-        match fs::read_to_string(format!("{folder}/tcp6")) {
+    pub(in crate::discover) fn text_tables() -> io::Result<String> {
+        let mut tables = fs::read_to_string("/proc/net/tcp")?;
+        match fs::read_to_string("/proc/net/tcp6") {
             Ok(table) => tables.push_str(&table),
             // A kernel without IPv6 has no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -231,7 +240,7 @@ pub(super) mod linux {
     }
 
     /// One line of a table; `None` for a heading and for a socket that does not listen.
-    fn parse_line(line: &str) -> Option<Socket> {
+    pub(super) fn parse_line(line: &str) -> Option<Socket> {
         // sl local remote st tx:rx tr:when retrnsmt uid timeout inode ..
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
@@ -317,7 +326,7 @@ pub(super) mod linux {
                 std::net::TcpListener::bind("0.0.0.0:0").unwrap(),
             ];
             let told = Diagnosis::open().and_then(|mut diagnosis| diagnosis.listeners()).unwrap();
-            let written = tables("/proc/net").unwrap();
+            let written = tables().unwrap();
             for socket in &sockets {
                 let address = socket.local_addr().unwrap();
                 let find = |all: &[Socket]| all.iter().find(|socket| socket.address == address).cloned();

@@ -17,7 +17,13 @@ mod limits;
 mod log;
 mod origin;
 mod ports;
+#[cfg(target_os = "linux")]
+mod processes;
 mod program;
 mod reload;
+#[cfg(target_os = "linux")]
+mod run;
 mod serve;
 mod truth;
+#[cfg(target_os = "linux")]
+mod up;

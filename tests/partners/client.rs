@@ -1,10 +1,17 @@
 //! The real clients: curl for requests, and scripts that end with a report.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
 use crate::installed;
+
+/// Longer than anything takes on a machine that is busy with other tests. Nothing waits for it where all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What curl got.
 #[derive(Debug)]
@@ -27,12 +34,32 @@ pub(crate) fn curl(url: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// What stands behind the body: the status.
+const STATUS: [&str; 2] = ["--write-out", "\n%{http_code}"];
+
 /// Asks with curl and returns the whole answer.
 pub(crate) fn ask(url: &str, arguments: &[&str]) -> Answer {
-    let mut command = curl(url, arguments);
-    let output = run(command.args(["--write-out", "\n%{http_code}"]));
+    answer(&run(curl(url, arguments).args(STATUS)))
+}
+
+/// Asks with curl where perhaps nobody answers.
+pub(crate) fn try_ask(url: &str) -> Option<Answer> {
+    let Output { status, stdout, .. } = curl(url, &STATUS).output().unwrap();
+    status.success().then(|| answer(&String::from_utf8_lossy(&stdout)))
+}
+
+fn answer(output: &str) -> Answer {
     let (body, status) = output.rsplit_once('\n').unwrap();
     Answer { status: status.parse().unwrap(), body: body.to_owned() }
+}
+
+/// Asks again and again until it is so: for what nobody announces.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Runs a command that must succeed, and returns what it printed.

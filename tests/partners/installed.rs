@@ -14,38 +14,57 @@ use std::{
 /// A program that a test needs.
 #[derive(Clone, Copy)]
 pub(crate) enum Tool {
-    /// Python with Flask, Django and websockets.
+    /// Python with Flask, Django, FastAPI, uvicorn and websockets.
     Python,
-    /// Node with Vite, Express, ws and playwright-core.
+    /// Node with Vite, Next, webpack, Angular, Express, ws and playwright-core.
     Node,
     /// The browser that `browser.mjs` drives.
     Chromium,
     /// The client for plain requests.
     Curl,
+    /// Docker's engine and command, and busybox to make an image of.
+    Docker,
 }
 
 impl Tool {
     fn place(self) -> PathBuf {
         match self {
-            Self::Python => python(),
-            Self::Node => node_modules().join("playwright-core"),
+            Self::Python => folder().join("venv/bin/uvicorn"),
+            // The last one that came in: an older installation has not got it.
+            Self::Node => node_modules().join("next"),
             Self::Chromium => PathBuf::from("/usr/bin/chromium"),
             Self::Curl => PathBuf::from("/usr/bin/curl"),
+            Self::Docker if !rustix::process::geteuid().is_root() => {
+                PathBuf::from("/usr/sbin/dockerd, started by root")
+            }
+            Self::Docker => PathBuf::from("/usr/sbin/dockerd"),
         }
     }
 }
 
 /// Runs a test with the programs it needs, or leaves it out.
 pub(crate) fn with<Test: FnOnce()>(tools: &[Tool], test: Test) {
+    if has(tools, name_of(&test)) {
+        test();
+    }
+}
+
+/// Whether the programs are there that a test needs; if not, it says so in the name of the test.
+pub(crate) fn has(tools: &[Tool], name: &str) -> bool {
     let Some(missing) = tools.iter().map(|tool| tool.place()).find(|place| !place.exists()) else {
-        return test();
+        return true;
     };
-    // The thread would be named after the test too, but not with `--test-threads=1`.
-    let name = type_name_of_val(&test).trim_end_matches("::{{closure}}");
     let reason = format!("{name} needs {}: run tests/partners/setup", missing.display());
     assert!(env::var_os("PORTOLAN_PARTNERS").is_none_or(|value| value != "required"), "{reason}");
     // Not `eprintln!`, which a test that passes is not heard with.
     io::stderr().write_all(format!("\nLEFT OUT: {reason}\n").as_bytes()).unwrap();
+    false
+}
+
+/// The path of the test that a closure was written in.
+pub(crate) fn name_of<Test>(test: &Test) -> &'static str {
+    // The thread would be named after the test too, but not with `--test-threads=1`.
+    type_name_of_val(test).trim_end_matches("::{{closure}}")
 }
 
 /// The interpreter that has the Python packages.

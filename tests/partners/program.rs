@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{self, BufRead as _, BufReader, PipeReader},
     net::SocketAddr,
-    os::unix::process::CommandExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -16,14 +16,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::installed;
 
 /// How long a program may take to come up; a busy CI machine starts Vite in a few seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running program. Dropping it kills its whole process group; what it said is shown when the test has failed.
+/// A running program that says where it listens.
 pub(crate) struct Program {
     group: Group,
     address: SocketAddr,
@@ -31,17 +31,14 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts the command and waits for a line in which `sign` stands before the address that it listens on.
-    pub(crate) fn start(mut command: Command, sign: &'static str) -> Self {
-        let (output, input) = io::pipe().unwrap();
-        command.stdin(Stdio::null()).stdout(input.try_clone().unwrap()).stderr(input).process_group(0);
-        let child = command.spawn().unwrap();
-        // The command holds our ends of the pipe, which would keep its end from being seen.
-        drop(command);
-
-        let group = Group { child, said: Arc::default() };
+    pub(crate) fn start(command: Command, sign: &'static str) -> Self {
         let (announce, announced) = mpsc::channel();
-        let said = Arc::clone(&group.said);
-        thread::spawn(move || listen(output, &said, sign, &announce));
+        let group = Group::start(command, move |line| {
+            if let Some(address) = address_after(sign, line) {
+                // Nobody waits any more after the first one.
+                let _ = announce.send(address);
+            }
+        });
         let address = announced.recv_timeout(START_LIMIT).expect("the program says where it listens");
         Self { group, address }
     }
@@ -108,10 +105,37 @@ pub(crate) fn python(app: &str) -> Program {
     Program::start(command, "http://")
 }
 
-/// A process group of ours, and what it said.
-struct Group {
+/// A process group of ours. Dropping it kills it as a whole; what it said is shown when the test has failed.
+pub(crate) struct Group {
     child: Child,
     said: Arc<Mutex<String>>,
+}
+
+impl Group {
+    /// Starts the command at the head of a group of its own and has every line of it heard.
+    pub(crate) fn start(mut command: Command, hear: impl FnMut(&str) + Send + 'static) -> Self {
+        let (output, input) = io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(input.try_clone().unwrap()).stderr(input).process_group(0);
+        let child = command.spawn().unwrap();
+        // The command holds our ends of the pipe, which would keep its end from being seen.
+        drop(command);
+
+        let group = Self { child, said: Arc::default() };
+        let said = Arc::clone(&group.said);
+        thread::spawn(move || listen(output, &said, hear));
+        group
+    }
+
+    /// Sends a signal to the leader alone, as `kill PID` does.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the leader has ended: its exit code, or 128 and the signal that killed it, as a shell counts.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let status = self.child.wait().unwrap();
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap()
+    }
 }
 
 impl Drop for Group {
@@ -127,12 +151,9 @@ impl Drop for Group {
 }
 
 /// Reads to the end, so that no program ever waits on a full pipe.
-fn listen(output: PipeReader, said: &Mutex<String>, sign: &str, announce: &mpsc::Sender<SocketAddr>) {
+fn listen(output: PipeReader, said: &Mutex<String>, mut hear: impl FnMut(&str)) {
     for line in BufReader::new(output).lines().map_while(Result::ok) {
-        if let Some(address) = address_after(sign, &line) {
-            // Nobody waits any more after the first one.
-            let _ = announce.send(address);
-        }
+        hear(&line);
         let mut said = said.lock().unwrap();
         said.push_str(&line);
         said.push('\n');

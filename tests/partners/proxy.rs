@@ -15,6 +15,11 @@ pub(crate) struct Portolan {
 impl Portolan {
     /// Serves this table on a free port of 127.0.0.1.
     pub(crate) fn serving(table: &str) -> Self {
+        Self::serving_with(table, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn serving_with(table: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("portolan.toml");
         fs::write(&file, table).unwrap();
@@ -22,6 +27,7 @@ impl Portolan {
         command.args(["serve", "-q", "--listen", "127.0.0.1:0", "-c"]).arg(file);
         // What the developer who runs the tests has set must not reach them.
         command.env_remove("PORTOLAN_CONFIG").env_remove("PORTOLAN_LISTEN").env_remove("PORTOLAN_LOG");
+        command.envs(environment.iter().copied());
         Self { program: Program::start(command, "portolan ready http://"), _folder: folder }
     }
 

@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn told_deaf(sockets: &[&str]) -> (Missing, String) {
-        let state = State::Running { since: at("17:41:49"), pid: Some(4812) };
+        let state = State::Running { since: at("17:41:49"), inside: None };
         let container = Container { state, ..samples::running("web") };
         let missed = Missed::Deaf(&container, sockets.iter().map(|socket| socket.parse().unwrap()).collect());
         let all = all(vec![container.clone()]);

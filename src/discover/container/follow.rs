@@ -14,9 +14,8 @@ use tokio::{
 };
 
 use super::{
-    Container, Containers, Engine, Place, Reach, State, Whereabouts,
+    Container, Containers, Engine, Inside, Place, Reach, State, Whereabouts,
     client::{Client, Events},
-    inside,
     told::{self, About, Details},
     trouble::Trouble,
 };
@@ -200,6 +199,7 @@ struct Known {
     /// The container as the list told it at that time.
     listed: Container,
     details: Details,
+    inside: Option<Arc<Inside>>,
 }
 
 /// Whether a list was told with everything that can be known.
@@ -259,7 +259,7 @@ impl<'v> Session<'v> {
                     }
                 },
             };
-            container.learn(&known.details);
+            container.learn(&known.details, known.inside.as_ref());
             self.known.insert(container.id.clone(), known);
         }
         learned
@@ -268,10 +268,9 @@ impl<'v> Session<'v> {
     async fn inspect(&self, container: &Container) -> Option<Known> {
         let id = Some(&container.id).filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))?;
         let json = self.client.get(&format!("{}/containers/{id}/json", self.about.prefix)).await.ok()?;
-        let mut details = told::details(&json).ok()?;
-        // The number of a process counts only where the process is: not in a virtual machine.
-        details.pid = details.pid.filter(|pid| inside::is_in(*pid, id));
-        Some(Known { listed: container.clone(), details })
+        let details = told::details(&json).ok()?;
+        let inside = details.pid.and_then(|pid| Inside::of(pid, id));
+        Some(Known { listed: container.clone(), details, inside })
     }
 }
 
@@ -283,7 +282,7 @@ fn has_details(container: &Container) -> bool {
 impl Known {
     /// Whether nothing has happened to it since, as far as the list and its process tell.
     fn is_true_of(&self, container: &Container) -> bool {
-        self.listed == *container && self.details.pid.is_none_or(|pid| inside::is_in(pid, &container.id))
+        self.listed == *container && self.inside.as_ref().is_none_or(|inside| inside.is_there())
     }
 }
 

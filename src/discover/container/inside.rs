@@ -1,57 +1,155 @@
-//! Which sockets listen inside of a container.
+//! Whether a program inside of a container listens.
 //!
 //! An engine's helper takes connections for a published port for as long as the container is there, and drops those that
 //! its program does not take: while it starts, while it restarts in there, and when it has just ended. So a connection
 //! that was taken tells nothing. Linux shows the sockets of another network through any process that is in it; where
 //! that cannot be seen, as in the virtual machine of Docker Desktop, nobody is kept from trying.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{Hash, Hasher},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use super::{Container, Network, State};
+use super::{
+    Network,
+    tables::{Family, Listeners},
+};
 
-/// What can be seen of the inside of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Inside {
-    /// The sockets that listen in its network.
-    Sockets(Vec<SocketAddr>),
-    /// Its first process has ended, which its engine may not have told yet.
-    Ended,
-    /// Nothing.
-    Unseen,
-}
+/// How long the word holds that nobody listens: a sixteenth of the time for which nobody has listened, within these.
+/// To see that nobody listens takes milliseconds, that somebody does some fifty microseconds.
+const HOLDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// A port inside of a running container, to which one can listen for whether somebody listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ear {
+/// The inside of a container on this machine, from its start to its end.
+#[derive(Debug)]
+pub struct Inside {
     pid: u32,
     id: String,
-    port: u16,
-    /// Whether a socket for the inside alone can be reached: where the network is the machine's, inside is here.
-    is_machine: bool,
+    ports: Mutex<HashMap<u16, Port>>,
 }
 
-impl Ear {
-    /// `None` where the inside cannot be seen.
-    pub(super) fn at(container: &Container, port: u16) -> Option<Self> {
-        let State::Running { pid: Some(pid), .. } = container.state else { return None };
-        Some(Self { pid, id: container.id.clone(), port, is_machine: container.network == Network::Host })
+/// What is to be heard at a port inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sound {
+    /// Somebody listens, or that cannot be seen.
+    Listens,
+    /// Nobody does whom a connection from outside would reach; there are these sockets.
+    Deaf(Vec<SocketAddr>),
+    /// The container's first process has ended, which its engine may not have told yet.
+    Ended,
+}
+
+/// What is remembered of a port.
+#[derive(Debug)]
+struct Port {
+    /// Where a listener was found last.
+    family: Family,
+    deaf: Option<Deaf>,
+}
+
+/// A port at which nobody listened.
+#[derive(Debug)]
+struct Deaf {
+    since: Instant,
+    looked: Instant,
+    sockets: Vec<SocketAddr>,
+}
+
+impl Inside {
+    /// The inside of the container `id`, of which `pid` is the first process. `None` where that is no process of this
+    /// machine, as with an engine in a virtual one.
+    pub(super) fn of(pid: u32, id: &str) -> Option<Arc<Self>> {
+        is_in(pid, id).then(|| Arc::new(Self { pid, id: id.into(), ports: Mutex::default() }))
     }
 
-    /// Looks now; reading two small tables takes a fraction of a millisecond.
-    pub(super) fn look(&self) -> Inside {
-        look(self.pid, &self.id)
+    /// Its first process.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
-    /// Whether a connection to the published port gets to one of these sockets; yes where nothing can be seen.
-    pub(super) fn is_heard_by(&self, inside: &Inside) -> bool {
-        let reaches =
-            |socket: &SocketAddr| socket.port() == self.port && (self.is_machine || !is_loopback(socket.ip()));
-        match inside {
-            Inside::Sockets(sockets) => sockets.iter().any(reaches),
-            Inside::Ended => false,
-            Inside::Unseen => true,
+    /// Whether its first process is still there.
+    pub(super) fn is_there(&self) -> bool {
+        is_in(self.pid, &self.id)
+    }
+
+    /// Listens at a port, by `network` from the outside or not.
+    pub(super) fn listen(&self, port: u16, network: &Network) -> Sound {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let port_of = ports.entry(port).or_default();
+        if let Some(deaf) = port_of.deaf.as_ref().filter(|deaf| deaf.holds(Instant::now())) {
+            return Sound::Deaf(deaf.sockets.clone());
         }
+        let sound = port_of.look(self.pid, |socket| socket.port() == port && is_reached(socket, network));
+        // It may have ended meanwhile, and its number be another's.
+        let sound = if self.is_there() { sound } else { Sound::Ended };
+        port_of.remember(&sound, Instant::now());
+        sound
     }
+}
+
+#[cfg(test)]
+impl Inside {
+    /// One that nobody looks into.
+    pub(super) fn sample(id: &str) -> Arc<Self> {
+        Arc::new(Self { pid: 4812, id: id.into(), ports: Mutex::default() })
+    }
+}
+
+impl Port {
+    fn look(&mut self, pid: u32, is_wanted: impl Fn(SocketAddr) -> bool) -> Sound {
+        let mut sockets = Vec::new();
+        for family in [self.family, self.family.other()] {
+            match Listeners::near(pid, family) {
+                Ok(listeners) => {
+                    for socket in listeners {
+                        if is_wanted(socket) {
+                            self.family = family;
+                            return Sound::Listens;
+                        }
+                        sockets.push(socket);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Sound::Listens,
+                // The process has gone, or its network has no such family.
+                Err(_) => {}
+            }
+        }
+        Sound::Deaf(sockets)
+    }
+
+    fn remember(&mut self, sound: &Sound, now: Instant) {
+        self.deaf = match sound {
+            Sound::Deaf(sockets) => {
+                let since = self.deaf.as_ref().map_or(now, |deaf| deaf.since);
+                Some(Deaf { since, looked: now, sockets: sockets.clone() })
+            }
+            Sound::Listens | Sound::Ended => None,
+        };
+    }
+}
+
+impl Default for Port {
+    /// Most servers listen for both families through one socket of IPv6.
+    fn default() -> Self {
+        Self { family: Family::V6, deaf: None }
+    }
+}
+
+impl Deaf {
+    /// Whether another look would be too soon.
+    fn holds(&self, now: Instant) -> bool {
+        let holds = (self.looked - self.since) / 16;
+        now < self.looked + holds.clamp(HOLDS.0, HOLDS.1)
+    }
+}
+
+/// A socket for the inside alone is reached where the network is the machine's: there, inside is here.
+fn is_reached(socket: SocketAddr, network: &Network) -> bool {
+    *network == Network::Host || !is_loopback(socket.ip())
 }
 
 /// Also of an IPv4 address that an IPv6 socket holds.
@@ -59,78 +157,94 @@ pub(super) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-#[cfg(target_os = "linux")]
-fn look(pid: u32, id: &str) -> Inside {
-    match super::super::proc::listeners_near(pid) {
-        // It may have ended meanwhile, and its number be another's.
-        Ok(sockets) if is_in(pid, id) => Inside::Sockets(sockets),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Inside::Unseen,
-        Ok(_) | Err(_) => Inside::Ended,
-    }
-}
-
-/// Other systems run their containers in a virtual machine.
-#[cfg(not(target_os = "linux"))]
-fn look(_: u32, _: &str) -> Inside {
-    Inside::Unseen
-}
-
 /// Whether a process of this machine is in the container: engines name its control group after its id.
-#[cfg(target_os = "linux")]
-pub(super) fn is_in(pid: u32, id: &str) -> bool {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+fn is_in(pid: u32, id: &str) -> bool {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
     !id.is_empty() && groups.is_ok_and(|groups| groups.contains(id))
 }
 
-/// Other systems run their containers in a virtual machine.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn is_in(_: u32, _: &str) -> bool {
-    false
+impl PartialEq for Inside {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, &self.id) == (other.pid, &other.id)
+    }
+}
+
+impl Eq for Inside {}
+
+impl Hash for Inside {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.pid, &self.id).hash(state);
+    }
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    use super::{super::samples, *};
+    use std::net::TcpListener;
 
-    fn is_heard(network: Network, inside: &Inside) -> bool {
-        let state = State::Running { since: None, pid: Some(4812) };
-        Ear::at(&Container { state, network, ..samples::running("web") }, 8080).unwrap().is_heard_by(inside)
+    use super::*;
+
+    /// A container whose first process is this very one.
+    fn here() -> Inside {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
+        Inside { pid: std::process::id(), id: groups.lines().next().unwrap().into(), ports: Mutex::default() }
     }
 
-    fn sockets(sockets: &[&str]) -> Inside {
-        Inside::Sockets(sockets.iter().map(|socket| socket.parse().unwrap()).collect())
+    fn listener(address: &str) -> (TcpListener, u16) {
+        let listener = TcpListener::bind(address).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
     }
 
-    #[test]
-    fn a_socket_that_is_open_to_the_outside_hears() {
-        for socket in ["0.0.0.0:8080", "[::]:8080", "172.17.0.2:8080"] {
-            assert!(is_heard(Network::Own, &sockets(&[socket])), "{socket}");
-        }
-        assert!(!is_heard(Network::Own, &sockets(&["0.0.0.0:9229"])));
-        assert!(!is_heard(Network::Own, &sockets(&[])));
-    }
-
-    #[test]
-    fn a_socket_for_the_inside_alone_hears_where_inside_is_the_machine() {
-        let loopback = sockets(&["127.0.0.1:8080", "[::1]:8080"]);
-        assert!(!is_heard(Network::Own, &loopback));
-        assert!(is_heard(Network::Host, &loopback));
+    fn deaf(looked_after: Duration) -> Deaf {
+        let since = Instant::now();
+        Deaf { since, looked: since + looked_after, sockets: Vec::new() }
     }
 
     #[test]
-    fn what_ended_hears_nothing_and_what_cannot_be_seen_may_hear() {
-        assert!(!is_heard(Network::Own, &Inside::Ended));
-        assert!(is_heard(Network::Own, &Inside::Unseen));
-        assert_eq!(Ear::at(&samples::running("far"), 8080), None);
+    fn a_socket_for_the_outside_is_heard_at_once_and_until_it_is_closed() {
+        let (listener, port) = listener("0.0.0.0:0");
+        let inside = here();
+        assert_eq!(inside.listen(port, &Network::Own), Sound::Listens);
+        drop(listener);
+        assert!(matches!(inside.listen(port, &Network::Own), Sound::Deaf(_)));
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn a_process_that_is_gone_or_another_s_is_not_taken_for_the_container() {
-        let ear = |pid| Ear { pid, id: "1d0f".repeat(16), port: 8080, is_machine: false };
-        assert_eq!(ear(std::process::id()).look(), Inside::Ended);
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        child.wait().unwrap();
-        assert_eq!(ear(child.id()).look(), Inside::Ended);
+    fn a_socket_for_the_inside_alone_is_heard_where_inside_is_the_machine() {
+        let (listener, port) = listener("127.0.0.1:0");
+        let Sound::Deaf(sockets) = here().listen(port, &Network::Own) else { panic!("it is not reached") };
+        assert!(sockets.contains(&listener.local_addr().unwrap()), "{sockets:?}");
+        assert_eq!(here().listen(port, &Network::Host), Sound::Listens);
+    }
+
+    #[test]
+    fn a_process_that_is_another_s_by_now_is_not_taken_for_the_container() {
+        let (_listener, port) = listener("0.0.0.0:0");
+        let inside = Inside { id: "1d0f".repeat(16), ..here() };
+        assert_eq!(inside.listen(port, &Network::Own), Sound::Ended);
+        assert_eq!(Inside::of(std::process::id(), &inside.id), None);
+    }
+
+    #[test]
+    fn the_word_that_nobody_listens_holds_the_longer_the_longer_that_is_so() {
+        let holds_for = |deaf: &Deaf, millis: u64| deaf.holds(deaf.looked + Duration::from_millis(millis));
+        let (young, older, old) = (deaf(Duration::ZERO), deaf(Duration::from_secs(8)), deaf(Duration::from_secs(3600)));
+        assert!(holds_for(&young, 49) && !holds_for(&young, 50));
+        assert!(holds_for(&older, 499) && !holds_for(&older, 500));
+        assert!(holds_for(&old, 999) && !holds_for(&old, 1000));
+    }
+
+    #[test]
+    fn the_time_for_which_nobody_listens_begins_anew_with_somebody_who_did() {
+        let mut port = Port::default();
+        let begun = Instant::now();
+        let later = begun + Duration::from_secs(8);
+        port.remember(&Sound::Deaf(Vec::new()), begun);
+        port.remember(&Sound::Deaf(Vec::new()), later);
+        assert_eq!(port.deaf.as_ref().map(|deaf| deaf.looked - deaf.since), Some(Duration::from_secs(8)));
+        port.remember(&Sound::Listens, later);
+        port.remember(&Sound::Deaf(Vec::new()), later);
+        assert_eq!(port.deaf.as_ref().map(|deaf| deaf.looked - deaf.since), Some(Duration::ZERO));
     }
 }

@@ -13,6 +13,7 @@ mod find;
 mod follow;
 mod inside;
 mod places;
+mod tables;
 mod told;
 mod trouble;
 
@@ -28,6 +29,7 @@ use jiff::Zoned;
 pub use absence::{Missing, NotFound};
 pub use find::Found;
 pub use follow::{follow, look};
+pub use inside::Inside;
 pub use places::{Place, Tool, Whereabouts};
 pub use trouble::Trouble;
 
@@ -106,8 +108,8 @@ pub enum State {
     Running {
         /// Since when, where that is known.
         since: Option<SystemTime>,
-        /// Its first process, where that is a process of this very machine (and not of a virtual one).
-        pid: Option<u32>,
+        /// What can be seen of its inside, where it is a part of this very machine (and not of a virtual one).
+        inside: Option<Arc<Inside>>,
     },
     /// It is frozen: it takes connections and answers none.
     Paused,
@@ -152,10 +154,10 @@ impl Containers {
     /// Where port `port` of the container, or compose service, `name` is to be dialled now, or why not.
     ///
     /// A container is meant by its name; without one of that name, the running containers of the compose service `name`
-    /// are, as long as they are of one project. On Linux the sockets inside are looked at too, anew with each call: an
-    /// engine takes connections for a program that does not listen yet, and drops them.
+    /// are, as long as they are of one project. On Linux the sockets inside are looked at too, with each call: an engine
+    /// takes connections for a program that does not listen, and drops them. So ask anew while nobody listens there.
     pub fn find(&self, name: &str, port: u16) -> Result<Found, NotFound> {
-        find::find(self, name, port, inside::Ear::look)
+        find::find(self, name, port, Inside::listen)
             .map_err(|missed| absence::word(self, name, port, &missed, &Zoned::now()))
     }
 
@@ -234,34 +236,34 @@ impl fmt::Display for State {
 
 /// Containers and engines for tests.
 #[cfg(test)]
-mod samples {
+pub(crate) mod samples {
     use super::*;
 
-    pub(super) fn docker() -> Arc<Place> {
+    pub(crate) fn docker() -> Arc<Place> {
         Arc::new(Place { tool: Tool::Docker, door: places::Door::Unix("/var/run/docker.sock".into()) })
     }
 
-    pub(super) fn podman() -> Arc<Place> {
+    pub(crate) fn podman() -> Arc<Place> {
         Arc::new(Place { tool: Tool::Podman, door: places::Door::Unix("/run/podman/podman.sock".into()) })
     }
 
-    pub(super) fn published(private: u16, address: &str) -> Published {
+    pub(crate) fn published(private: u16, address: &str) -> Published {
         Published { private, address: address.parse().unwrap() }
     }
 
-    pub(super) fn exited(code: i64) -> State {
+    pub(crate) fn exited(code: i64) -> State {
         State::Exited { code: Some(code), since: None, out_of_memory: false }
     }
 
     /// A container that runs and publishes nothing.
-    pub(super) fn running(name: &str) -> Container {
+    pub(crate) fn running(name: &str) -> Container {
         Container {
             id: format!("id-of-{name}"),
             name: name.into(),
             compose: None,
             image: "bb:1".into(),
             engine: docker(),
-            state: State::Running { since: None, pid: None },
+            state: State::Running { since: None, inside: None },
             network: Network::Own,
             published: Vec::new(),
             udp: Vec::new(),

@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{super::proc::one_line, Compose, Container, Network, Place, Published, State};
+use super::{super::proc::one_line, Compose, Container, Inside, Network, Place, Published, State};
 
 /// The newest API whose answers were looked at (Docker 28.5). A newer engine that still speaks it is spoken to in it.
 const KNOWN_API: Api = Api(1, 51);
@@ -150,7 +150,7 @@ fn compose(labels: &HashMap<String, Option<String>>) -> Option<Compose> {
 fn state(told: &str) -> State {
     match told {
         "created" | "configured" | "initialized" => State::Created,
-        "running" => State::Running { since: None, pid: None },
+        "running" => State::Running { since: None, inside: None },
         "paused" => State::Paused,
         "restarting" => State::Restarting,
         "exited" | "stopped" | "dead" => State::Exited { code: None, since: None, out_of_memory: false },
@@ -240,10 +240,10 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 impl Container {
-    /// Takes in what the look at it told.
-    pub(super) fn learn(&mut self, details: &Details) {
+    /// Takes in what the look at it told, and what can be seen of its inside.
+    pub(super) fn learn(&mut self, details: &Details, seen: Option<&Arc<Inside>>) {
         match &mut self.state {
-            State::Running { since, pid } => (*since, *pid) = (details.started, details.pid),
+            State::Running { since, inside } => (*since, *inside) = (details.started, seen.cloned()),
             State::Exited { code, since, out_of_memory } => {
                 (*code, *since, *out_of_memory) = (details.code, details.finished, details.out_of_memory);
             }
@@ -411,7 +411,7 @@ mod tests {
                 "StartedAt":"2026-11-23T17:41:49.15920334Z","FinishedAt":"2026-11-23T17:42:00Z"}}"#,
         );
         let mut container = Container { state: state("exited"), ..samples::running("web") };
-        container.learn(&details.unwrap());
+        container.learn(&details.unwrap(), None);
         let finished: Timestamp = "2026-11-23T17:42:00Z".parse().unwrap();
         let expected = State::Exited { code: Some(137), since: Some(finished.into()), out_of_memory: true };
         assert_eq!(container.state, expected);

@@ -1,0 +1,1 @@
+document.getElementById('berth').textContent = 'moored in webpack';
