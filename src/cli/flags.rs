@@ -232,6 +232,9 @@ pub(super) struct Run {
 /// What `up` takes.
 #[derive(Debug, Args)]
 pub(super) struct Up {
+    /// Where the proxy listens; overrides the table
+    #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+    pub listen: Option<String>,
     /// In the background; returns when all are ready
     #[arg(short, long)]
     pub detach: bool,
