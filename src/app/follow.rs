@@ -34,8 +34,10 @@ const RARE: Duration = Duration::from_secs(1);
 /// it listens.
 const ONCE_MORE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// Looking everything up takes one part in so many of the time at most, unless somebody waits.
+/// Looking everything up takes one part in so many of the time, unless somebody waits, or the pause between two look-ups would
+/// be longer than this: a route follows its program within 300 ms.
 const SHARE: u32 = 25;
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
 
 /// How old an answer may be while a request waits: what happens inside of a container, and what a program says last, changes
 /// without any socket of this machine.
@@ -65,7 +67,7 @@ impl Follower {
             is_due: false,
             rechecks: 0,
         };
-        follower.look();
+        follower.look(true);
         follower
     }
 
@@ -74,8 +76,8 @@ impl Follower {
         &self.sockets
     }
 
-    /// Looks at the sockets; whether programs are to be looked up anew.
-    pub(super) fn look(&mut self) -> bool {
+    /// Looks at the sockets; whether programs are to be looked up anew, at once where that `is_urgent`.
+    pub(super) fn look(&mut self, is_urgent: bool) -> bool {
         let now = Instant::now();
         // What cannot be seen for a moment has not changed.
         if let Ok(sockets) = self.lookout.look()
@@ -92,7 +94,7 @@ impl Follower {
         }
         // On a machine with thousands of processes, or with a test suite that opens sockets all the time.
         let (looked, took) = self.looked;
-        self.is_due && now >= looked + took * SHARE
+        self.is_due && (is_urgent || now >= looked + (took * SHARE).min(LONGEST_PAUSE))
     }
 
     /// Notes that everything has been looked up since then.
@@ -108,10 +110,9 @@ impl Follower {
 }
 
 /// How soon to look again.
-pub(super) fn pace(snapshot: &Snapshot, is_starting: bool, is_busy: bool) -> Duration {
-    let is_waited_for = |endpoint: &Arc<Endpoint>| endpoint.place().is_some_and(|place| place.waiting() > 0);
+pub(super) fn pace(snapshot: &Snapshot, is_urgent: bool, is_busy: bool) -> Duration {
     let matters = |endpoint: &Arc<Endpoint>| endpoint.place().is_some() || fixed_port(endpoint).is_some();
-    if is_starting || snapshot.endpoints().any(is_waited_for) {
+    if is_urgent {
         FAST
     } else if is_busy || snapshot.endpoints().any(matters) {
         SLOW

@@ -246,19 +246,18 @@ impl Instance {
     }
 
     fn look(&mut self, is_news: bool) {
-        let has_changed = self.follower.look();
-        let is_waited_for = || {
-            let snapshot = self.proxy.table();
-            snapshot.endpoints().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0))
-        };
-        if has_changed || is_news || (self.follower.is_stale() && is_waited_for()) {
+        let snapshot = self.proxy.table();
+        let is_waited_for =
+            snapshot.endpoints().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0));
+        let is_starting = self.services.is_starting() || self.runs.is_starting();
+        let has_changed = self.follower.look(is_waited_for || is_starting);
+        if has_changed || is_news || (is_waited_for && self.follower.is_stale()) {
             self.look_up();
         }
         let snapshot = self.proxy.table();
         self.services.attend(&snapshot);
-        let is_starting = self.services.is_starting() || self.runs.is_starting();
         let is_busy = self.services.is_busy() || !self.runs.is_empty();
-        self.next_look = Instant::now() + pace(&snapshot, is_starting, is_busy);
+        self.next_look = Instant::now() + pace(&snapshot, is_starting || is_waited_for, is_busy);
     }
 
     /// Looks where every program is, and tells everybody who wants to know.

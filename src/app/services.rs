@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -17,7 +18,11 @@ use crate::{
         Feed,
         api::{LogLine, Problem},
     },
-    discover::follow::{Found, Scene, of_tree},
+    diagnostic,
+    discover::{
+        self,
+        follow::{Found, Scene, of_tree},
+    },
     live::Snapshot,
     supervise::{
         Board, Circumstances, Job, Order, State, Status,
@@ -124,6 +129,7 @@ impl Services {
         let make = move |service: &Service| {
             let mut others = others.lock().unwrap_or_else(PoisonError::into_inner).clone();
             others.retain(|(other, ..)| *other != name);
+            port_is_free(service)?;
             plan(service, &Circumstances { port, proxy: proxy.clone(), others, is_coloured })
         };
         let World { descriptors, printer, .. } = &self.world;
@@ -351,6 +357,19 @@ fn missed(count: u64) -> String {
     serde_json::to_string(&told).unwrap_or_default()
 }
 
+/// Where a service always has the same port, nobody else may have it: the program would fail, and rarely say who does.
+fn port_is_free(service: &Service) -> Result<(), String> {
+    let Some(port) = service.port else { return Ok(()) };
+    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
+    if discover::owner_of(wanted).is_none() {
+        return Ok(());
+    }
+    let taken = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    let purpose = discover::Purpose::Service(&service.name);
+    let problem = discover::cannot_bind(wanted, purpose, Some(&service.origin), &taken);
+    Err(diagnostic::render(&[problem], false))
+}
+
 fn leads_to(endpoint: &Endpoint, name: &str) -> bool {
     matches!(endpoint.address(), Address::Followed(Sought::Service(service)) if service == name)
 }
@@ -434,7 +453,7 @@ impl Entry {
             let loopback =
                 if socket.address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             let ip = if socket.address.ip().is_unspecified() { loopback } else { socket.address.ip() };
-            let addresses = [std::net::SocketAddr::new(ip, socket.address.port())];
+            let addresses = [SocketAddr::new(ip, socket.address.port())];
             return Standing::At(Spot { addresses: addresses.into(), socket: socket.inode });
         }
         let name = &self.service.name;

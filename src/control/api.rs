@@ -92,7 +92,7 @@ pub struct ServiceStatus {
     pub since: String,
     /// The program's process.
     pub pid: Option<u32>,
-    /// The port that it was given.
+    /// The port on which it listens, and until it does the one that it was given.
     pub port: u16,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,

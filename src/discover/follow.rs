@@ -78,7 +78,13 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
     if scene.processes.get(root).is_none() {
         return Err(Missing::NotRunning);
     }
-    let pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
+    let mut pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
+    // `portolan run` may have started this very proxy, and what that looks after.
+    let own = std::process::id();
+    if root != own {
+        let ours = scene.processes.descendants(own);
+        pids.retain(|pid| *pid != own && !ours.contains(pid));
+    }
     let held = holders(scene.sockets, pids.iter().copied());
     choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
 }
