@@ -12,13 +12,12 @@ use tokio::time::Instant;
 use super::{containers::Engines, runs::Runs, services::Services};
 use crate::{
     config::{Address, Pin, Sought},
-    diagnostic::shown,
     discover::{
         Lookout, Socket,
         follow::{self, Found, Missing, Scene},
     },
     live::Snapshot,
-    process::{self, Processes},
+    process::Processes,
     upstream::{
         Endpoint,
         place::{Absence, Absent, Spot, Standing},
@@ -154,17 +153,15 @@ pub(super) fn tell(snapshot: &Snapshot, scene: Scene<'_>, keepers: Keepers<'_>) 
 }
 
 fn followed(sought: &Sought, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing {
-    let found = match sought {
-        Sought::Service(name) => return keepers.services.standing(name, scene),
-        Sought::Run(name) => return keepers.runs.standing(name),
-        Sought::Container { name, port } => return keepers.engines.standing(name, *port),
-        Sought::Process(name) => follow::by_name(name, scene),
-        Sought::Dir(folder) => follow::by_folder(folder, scene),
-        Sought::PidFile(file) => follow::by_pid_file(file, scene),
-    };
-    match found {
-        Ok(found) => at(&found),
-        Err(missing) => absent(&missing, sought),
+    match sought {
+        Sought::Service(name) => keepers.services.standing(name, scene),
+        Sought::Run(name) => keepers.runs.standing(name),
+        Sought::Container { name, port } => keepers.engines.standing(name, *port),
+        Sought::Process(_) | Sought::Dir(_) | Sought::PidFile(_) => match follow::program(sought, scene) {
+            Some(Ok(found)) => at(&found),
+            Some(Err(missing)) => absent(&missing, sought),
+            None => gone(Absent::Gone, "it is no program", &[], &[]),
+        },
     }
 }
 
@@ -213,42 +210,14 @@ fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
     if is_meant {
         return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode });
     }
-    let held_by = who(pid);
+    let held_by = follow::who(pid);
     let message = format!("it is held by {held_by}, and not by {pin}");
     gone(Absent::Usurped, &message, &[], &["end that program, or take `owner` off the target"])
 }
 
 fn absent(missing: &Missing, sought: &Sought) -> Standing {
-    let how_to_tell = "tell them apart: follow one by its `dir`, or write the port of one";
-    match missing {
-        Missing::NotRunning => {
-            let (message, help) = match sought {
-                Sought::Dir(_) => ("nothing runs in that folder", "start the program there"),
-                Sought::PidFile(_) => ("the process of that number has ended", "start the program"),
-                _ => ("nothing of that name runs", "start the program"),
-            };
-            gone(Absent::Gone, message, &[], &[help])
-        }
-        Missing::Silent(pids) => {
-            let first = pids.first().copied().unwrap_or_default();
-            let message = format!("{} runs and listens nowhere", who(first));
-            gone(Absent::Gone, &message, &[], &["look at its output: it may have failed, or take its time"])
-        }
-        Missing::Several(all) => {
-            let notes: Vec<String> =
-                all.iter().map(|(pid, address)| format!("{} listens on {address}", who(*pid))).collect();
-            let message = format!("{} programs could be meant", all.len());
-            gone(Absent::Gone, &message, &notes, &[how_to_tell])
-        }
-        Missing::NoPid(why) => gone(Absent::Gone, why, &[], &["start the program that writes this file"]),
-    }
-}
-
-/// `` `node` (pid 4812) in ~/shop ``
-pub(super) fn who(pid: u32) -> String {
-    let program = process::program(pid).unwrap_or_else(|| "a process".into());
-    let folder = process::folder(pid).map(|folder| format!(" in {}", shown(&folder))).unwrap_or_default();
-    format!("`{program}` (pid {pid}){folder}")
+    let (message, notes, help) = missing.told(sought);
+    gone(Absent::Gone, &message, &notes, &[help])
 }
 
 /// A standing in words.

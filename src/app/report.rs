@@ -97,7 +97,7 @@ fn endpoint_state(endpoint: &Endpoint, status: &mut RouteStatus, facts: &Facts<'
             status.addresses.extend(spot.addresses.iter());
             "up"
         }
-        (Address::Followed(_), Some(Standing::Absent(absence))) | (_, Some(Standing::Absent(absence))) => {
+        (_, Some(Standing::Absent(absence))) => {
             status.notes.push(absence.message.clone());
             if absence.kind == Absent::Starting && matches!(endpoint.address(), Address::Followed(_)) {
                 "starting"

@@ -9,7 +9,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    time::Instant,
+};
 
 use super::follow::{at, gone};
 use crate::{
@@ -329,13 +336,8 @@ impl Services {
                         return;
                     }
                 }
-                while follow {
-                    let line = match news.recv().await {
-                        Ok(line) => json(line),
-                        // It could not keep up; the program must not wait for it.
-                        Err(tokio::sync::broadcast::error::RecvError::Lagged(count)) => missed(count),
-                        Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                    };
+                // Those who look on from elsewhere may fall behind; the program must not wait for them.
+                while let Some(line) = if follow { next(&mut news).await } else { None } {
                     if feed.send(line).await.is_err() {
                         return;
                     }
@@ -343,6 +345,15 @@ impl Services {
             });
         }
         Ok(Feed(lines))
+    }
+}
+
+/// The next line, or how many were missed; none where there will be no more.
+async fn next(news: &mut broadcast::Receiver<Line>) -> Option<String> {
+    match news.recv().await {
+        Ok(line) => Some(json(line)),
+        Err(RecvError::Lagged(count)) => Some(missed(count)),
+        Err(RecvError::Closed) => None,
     }
 }
 

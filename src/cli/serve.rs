@@ -140,7 +140,7 @@ pub(super) fn serve(
             voice.tell(&[no_control(&error)]);
         }
         if let Task::Up { names, .. } = &task {
-            instance.up(names).map_err(|problem| running::refusal(problem))?;
+            instance.up(names).map_err(running::refusal)?;
         }
         let file = table.as_ref().map(|table| shown(&table.file));
         banner::ready(instance.proxy(), file.as_deref(), began.elapsed(), terminal)?;

@@ -8,7 +8,11 @@
 use std::{collections::HashMap, net::SocketAddr, path::Path};
 
 use super::{Socket, holders};
-use crate::{diagnostic::shown, process::Processes};
+use crate::{
+    config::Sought,
+    diagnostic::shown,
+    process::{self, Processes},
+};
 
 /// What listens and what runs at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +49,65 @@ pub enum Missing {
     NoPid(String),
 }
 
+/// The program that is sought by its name, its folder or its pid file; `None` for what is not found by looking at processes.
+pub fn program(sought: &Sought, scene: Scene<'_>) -> Option<Result<Found, Missing>> {
+    match sought {
+        Sought::Process(name) => Some(by_name(name, scene)),
+        Sought::Dir(folder) => Some(by_folder(folder, scene)),
+        Sought::PidFile(file) => Some(by_pid_file(file, scene)),
+        Sought::Service(_) | Sought::Run(_) | Sought::Container { .. } => None,
+    }
+}
+
+impl Found {
+    /// Who it is, where it listens, and by which rule: `` `node` (pid 4812) in ~/shop listens on 127.0.0.1:3000 ``.
+    pub fn told(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let told = format!("{} listens on {}", who(self.pid), addresses.join(" and "));
+        if self.also.is_empty() {
+            return told;
+        }
+        let also: Vec<String> = self.also.iter().map(ToString::to_string).collect();
+        let rule = "of several ports the lowest one is taken, those of Node's debugger last";
+        format!("{told}, and also on port {}: {rule}", also.join(", "))
+    }
+}
+
+impl Missing {
+    /// What is really there, in what is sought: a fragment, causes, and one thing to do.
+    pub fn told(&self, sought: &Sought) -> (String, Vec<String>, &'static str) {
+        match self {
+            Self::NotRunning => {
+                let (message, help) = match sought {
+                    Sought::Dir(_) => ("nothing runs in that folder", "start the program there"),
+                    Sought::PidFile(_) => ("the process of that number has ended", "start the program"),
+                    _ => ("nothing of that name runs", "start the program"),
+                };
+                (message.into(), Vec::new(), help)
+            }
+            Self::Silent(pids) => {
+                let message = format!("{} runs and listens nowhere", who(pids.first().copied().unwrap_or_default()));
+                (message, Vec::new(), "look at its output: it may have failed, or take its time")
+            }
+            Self::Several(all) => {
+                let notes = all.iter().map(|(pid, address)| format!("{} listens on {address}", who(*pid))).collect();
+                let help = "tell them apart: follow one by its `dir`, or write the port of one";
+                (format!("{} programs could be meant", all.len()), notes, help)
+            }
+            Self::NoPid(why) => (why.clone(), Vec::new(), "start the program that writes this file"),
+        }
+    }
+}
+
+/// `` `node` (pid 4812) in ~/shop ``
+pub fn who(pid: u32) -> String {
+    let program = process::program(pid).unwrap_or_else(|| "a process".into());
+    let folder = process::folder(pid).map(|folder| format!(" in {}", shown(&folder))).unwrap_or_default();
+    format!("`{program}` (pid {pid}){folder}")
+}
+
 /// The program that goes by this name.
-pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
     let pids: Vec<u32> =
         scene.processes.pids().filter(|pid| *pid != own && scene.processes.goes_by(*pid, name)).collect();
@@ -54,7 +115,7 @@ pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
 }
 
 /// The program that works in this folder, or beneath.
-pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
     // The system tells a folder by its real path; the table may name it by a link.
     let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
@@ -64,7 +125,7 @@ pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
 }
 
 /// The program whose pid stands in this file, or a child of it.
-pub fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Missing::NoPid(format!("{}: {}", shown(file), crate::diagnostic::without_number(&error))))?;
     // PostgreSQL writes more lines behind the first one.

@@ -268,7 +268,7 @@ impl Care {
             Ok(keeper) => keeper,
             Err(why) => {
                 for line in why.trim_end().lines() {
-                    self.output.note(format!("portolan: {line}")).await;
+                    self.output.note(line.to_owned()).await;
                 }
                 let what = why.lines().next().unwrap_or_default().to_owned();
                 return self.ended(Exit::NotStarted(what), None);

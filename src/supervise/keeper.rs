@@ -233,7 +233,7 @@ impl Parent {
     /// Returns when it is gone.
     async fn gone(&mut self) {
         if (&mut self.gone).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
