@@ -4,8 +4,10 @@
 //! `/proc`, as it is looked at whenever anything begins to listen; elsewhere by way of `sysinfo`.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// A process, as far as its relatives know it.
@@ -26,6 +28,15 @@ pub struct Process {
 pub struct Processes {
     by_pid: HashMap<u32, Process>,
     children: HashMap<u32, Vec<u32>>,
+    /// What was read of each when somebody first wanted to know.
+    details: RefCell<HashMap<u32, Rc<Details>>>,
+}
+
+/// What a process runs, and where.
+#[derive(Debug)]
+struct Details {
+    names: Vec<String>,
+    folder: Option<PathBuf>,
 }
 
 impl Processes {
@@ -39,7 +50,11 @@ impl Processes {
         for process in &all {
             children.entry(process.parent).or_default().push(process.pid);
         }
-        Self { by_pid: all.into_iter().map(|process| (process.pid, process)).collect(), children }
+        Self {
+            by_pid: all.into_iter().map(|process| (process.pid, process)).collect(),
+            children,
+            details: RefCell::default(),
+        }
     }
 
     /// One of them.
@@ -58,6 +73,25 @@ impl Processes {
         children.retain(|pid| self.get(*pid).is_some_and(|process| !process.is_zombie));
         children.sort_unstable();
         children
+    }
+
+    /// Whether a process goes by this name: that of its executable, of its first word, or of the script that it interprets.
+    /// Versions and endings do not matter: `python` is `python3.11`, `vite` is `vite.js`.
+    pub fn goes_by(&self, pid: u32, name: &str) -> bool {
+        self.details(pid).names.iter().any(|known| is_same(known, name))
+    }
+
+    /// Whether a process works in this folder, or beneath it.
+    pub fn works_beneath(&self, pid: u32, folder: &Path) -> bool {
+        self.details(pid).folder.as_ref().is_some_and(|works_in| works_in.starts_with(folder))
+    }
+
+    fn details(&self, pid: u32) -> Rc<Details> {
+        let read = || {
+            let (executable, words) = (system::executable(pid), system::words(pid));
+            Rc::new(Details { names: names(executable.as_deref(), &words).collect(), folder: system::folder(pid) })
+        };
+        Rc::clone(self.details.borrow_mut().entry(pid).or_insert_with(read))
     }
 
     /// Everything that a process has started, and what that has started, and so on, without itself.
@@ -92,12 +126,6 @@ pub fn folder(pid: u32) -> Option<PathBuf> {
     system::folder(pid)
 }
 
-/// Whether a process works in this folder, or beneath it.
-pub fn works_beneath(pid: u32, folder: &Path) -> bool {
-    // The system tells a folder by its real path; the table may name it by a link.
-    folder.canonicalize().is_ok_and(|real| self::folder(pid).is_some_and(|works_in| works_in.starts_with(real)))
-}
-
 /// The file name of a process's executable, where this user may see it.
 pub fn program(pid: u32) -> Option<String> {
     let path = system::executable(pid)?;
@@ -107,14 +135,6 @@ pub fn program(pid: u32) -> Option<String> {
 /// The words that a process was started with, where this user may see them.
 pub fn words(pid: u32) -> Vec<String> {
     system::words(pid)
-}
-
-/// Whether a process goes by this name: that of its executable, of its first word, or of the script that it interprets.
-/// Versions and endings do not matter: `python` is `python3.11`, `vite` is `vite.js`.
-pub fn goes_by(pid: u32, name: &str) -> bool {
-    let executable = system::executable(pid);
-    let words = system::words(pid);
-    names(executable.as_deref(), &words).any(|known| is_same(&known, name))
 }
 
 /// What a process may be called by, from what it runs.
@@ -306,7 +326,8 @@ mod tests {
         assert!(now.get(own).is_some());
         assert_eq!(folder(own), std::env::current_dir().ok());
         let name = std::env::current_exe().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-        assert!(goes_by(own, &name));
+        assert!(now.goes_by(own, &name));
+        assert!(now.works_beneath(own, &std::env::current_dir().unwrap().canonicalize().unwrap()));
     }
 
     #[cfg(target_os = "linux")]

@@ -87,6 +87,38 @@ fn a_django_form_passes_the_csrf_guard_by_path_and_by_host() {
 }
 
 #[test]
+fn a_host_that_vite_or_django_refuses_is_explained_to_a_browser_and_refused_in_their_words_to_others() {
+    installed::with(&[Python, Node, Curl], || {
+        let page = tempfile::tempdir().unwrap();
+        fs::copy(installed::source("apps/vite/index.html"), page.path().join("index.html")).unwrap();
+        let (vite, django) = (program::vite(page.path()), program::django());
+        let portolan = Portolan::serving(&format!(
+            "[routes]\nvite = {{ host = 'vite.test', to = {} }}\ndjango = {{ host = 'django.test', to = {} }}\n",
+            vite.port(),
+            django.port(),
+        ));
+
+        for (host, status, words, line) in [
+            (
+                "vite.test",
+                403,
+                "Blocked request. This host",
+                "<code>server: { allowedHosts: [&#x27;vite.test&#x27;] },</code>",
+            ),
+            ("django.test", 400, "DisallowedHost", "<code>ALLOWED_HOSTS = [&#x27;django.test&#x27;, "),
+        ] {
+            let host = format!("Host: {host}");
+            let page = ask(&portolan.url("/"), &["-H", &host, "-H", "Accept: text/html"]);
+            assert_eq!((page.status, page.body.contains(line)), (status, true), "{page:?}");
+            let other =
+                ask(&portolan.url("/"), &["-H", &host, "-H", "Accept: text/html", "-H", "Sec-Fetch-Mode: cors"]);
+            assert_eq!((other.status, other.body.contains(words)), (status, true), "{other:?}");
+            assert!(!other.body.contains(line), "{other:?}");
+        }
+    });
+}
+
+#[test]
 fn a_form_post_reaches_flask() {
     installed::with(&[Python, Curl], || {
         let flask = program::flask();

@@ -34,6 +34,9 @@ const RARE: Duration = Duration::from_secs(1);
 /// it listens.
 const ONCE_MORE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
+/// Looking everything up takes one part in so many of the time at most, unless somebody waits.
+const SHARE: u32 = 25;
+
 /// How old an answer may be while a request waits: what happens inside of a container, and what a program says last, changes
 /// without any socket of this machine.
 const STALE: Duration = Duration::from_millis(50);
@@ -43,16 +46,25 @@ const STALE: Duration = Duration::from_millis(50);
 pub(super) struct Follower {
     lookout: Lookout,
     sockets: Vec<Socket>,
-    looked: Instant,
+    /// When everything was looked up last, and how long that took.
+    looked: (Instant, Duration),
     changed: Instant,
+    /// Whether there is a change that was not looked up yet.
+    is_due: bool,
     rechecks: usize,
 }
 
 impl Follower {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let mut follower =
-            Self { lookout: Lookout::default(), sockets: Vec::new(), looked: now, changed: now, rechecks: 0 };
+        let mut follower = Self {
+            lookout: Lookout::default(),
+            sockets: Vec::new(),
+            looked: (now, Duration::ZERO),
+            changed: now,
+            is_due: false,
+            rechecks: 0,
+        };
         follower.look();
         follower
     }
@@ -72,21 +84,26 @@ impl Follower {
             self.sockets = sockets;
             self.changed = now;
             self.rechecks = 0;
-            return true;
+            self.is_due = true;
         }
-        let is_due = ONCE_MORE.get(self.rechecks).is_some_and(|after| now >= self.changed + *after);
-        self.rechecks += usize::from(is_due);
-        is_due
+        if ONCE_MORE.get(self.rechecks).is_some_and(|after| now >= self.changed + *after) {
+            self.rechecks += 1;
+            self.is_due = true;
+        }
+        // On a machine with thousands of processes, or with a test suite that opens sockets all the time.
+        let (looked, took) = self.looked;
+        self.is_due && now >= looked + took * SHARE
     }
 
-    /// Notes that everything has been looked up.
-    pub(super) fn has_looked_up(&mut self) {
-        self.looked = Instant::now();
+    /// Notes that everything has been looked up since then.
+    pub(super) fn has_looked_up(&mut self, since: Instant) {
+        self.looked = (Instant::now(), since.elapsed());
+        self.is_due = false;
     }
 
     /// Whether the words of an absence are old.
     pub(super) fn is_stale(&self) -> bool {
-        self.looked.elapsed() >= STALE
+        self.looked.0.elapsed() >= STALE
     }
 }
 
@@ -188,8 +205,9 @@ fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
         return gone(Absent::Usurped, &message, &[], &["run portolan as the user who started that program"]);
     };
     let is_meant = match pin {
-        Pin::Program(name) => process::goes_by(pid, name),
-        Pin::Folder(folder) => process::works_beneath(pid, folder),
+        Pin::Program(name) => scene.processes.goes_by(pid, name),
+        // The system tells a folder by its real path; the table may name it by a link.
+        Pin::Folder(folder) => folder.canonicalize().is_ok_and(|real| scene.processes.works_beneath(pid, &real)),
     };
     if is_meant {
         return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode, ear: None });

@@ -263,6 +263,7 @@ impl Instance {
 
     /// Looks where every program is, and tells everybody who wants to know.
     fn look_up(&mut self) {
+        let began = Instant::now();
         let processes = Processes::now();
         let scene = follow::scene(&self.follower, &processes);
         self.services.look(scene);
@@ -272,7 +273,7 @@ impl Instance {
         self.happened.extend(said.into_iter().map(Happening::Note));
         let keepers = Keepers { services: &self.services, runs: &self.runs, engines: &self.engines };
         follow::tell(&snapshot, scene, keepers);
-        self.follower.has_looked_up();
+        self.follower.has_looked_up(began);
         if is_new_route {
             self.renew();
         }

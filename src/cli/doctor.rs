@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::{BAD, GOOD, Outcome, answer::Answer, flags::Global, table_if_any, terminal::Terminal, typed_listen};
+use super::{
+    BAD, GOOD, Outcome, answer::Answer, flags::Global, ports::look_for_containers, table_if_any, terminal::Terminal,
+    typed_listen,
+};
 use crate::{
     control,
     doctor::{Facts, Finding, Verdict, examine},
@@ -16,15 +19,19 @@ pub(super) fn run(global: &Global, listen: Option<&str>, terminal: &Terminal) ->
     let table = table_if_any(global, typed.as_ref())?;
     let written = table.config().map(|config| config.listen.clone());
     let listen = written.or(typed).unwrap_or_default();
-    let findings = examine(&Facts::gather(table, listen, control::socket::folder().map_err(|error| error.to_string())));
+    let runtime = control::socket::folder().map_err(|error| error.to_string());
+    let findings = examine(&Facts::gather(table, listen, runtime, look_for_containers()?));
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let (problems, warnings) = (count(Verdict::Problem), count(Verdict::Warning));
     let mut out = io::stdout().lock();
     if terminal.json {
         writeln!(out, "{}", json!({ "problems": problems, "warnings": warnings, "findings": findings }))?;
     } else {
-        out.write_all(text(&findings, terminal).as_bytes())?;
-        writeln!(out, "\n{}", summary(problems, warnings))?;
+        let text = text(&findings, terminal);
+        // Whoever asks for faults only is told nothing where there are none.
+        if !text.is_empty() {
+            writeln!(out, "{text}\n{}", summary(problems, warnings))?;
+        }
     }
     Ok(if problems == 0 { GOOD } else { BAD })
 }

@@ -182,7 +182,7 @@ pub(super) enum Command {
     /// Each listener with its program, process, folder and start, and the routes of the table that lead there. Exit code
     /// 1 if nothing listens on PORT.
     ///
-    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, routes}, and
+    /// With --json: `listeners`, each {address, port, pid, program, command, folder, started, uid, user, container, routes}, and
     /// `table`, {errors}; with PORT also `port`, `usual` and, where nothing listens, `connections`, each {local, remote,
     /// lingers, pid, program}. What is not known is null.
     Ports(Ports),
@@ -232,6 +232,9 @@ pub(super) struct Run {
 /// What `up` takes.
 #[derive(Debug, Args)]
 pub(super) struct Up {
+    /// Where the proxy listens; overrides the table
+    #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
+    pub listen: Option<String>,
     /// In the background; returns when all are ready
     #[arg(short, long)]
     pub detach: bool,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    discover::{self, Listener},
+    discover::{self, Listener, container::Containers},
 };
 
 const FILE: &str = "portolan.toml";
@@ -86,9 +86,10 @@ fn at_the_root(line: &str) -> String {
 /// What `portolan` says where there is neither a table nor a route.
 pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
     let listeners = discover::listeners()?;
+    let containers = ports::look_for_containers()?;
     let mut out = io::stdout().lock();
     if terminal.json {
-        let rows: Vec<_> = listeners.iter().map(ports::object).collect();
+        let rows: Vec<_> = listeners.iter().map(|listener| ports::object(listener, &containers)).collect();
         writeln!(out, "{}", json!({ "listeners": rows }))?;
         return Ok(GOOD);
     }
@@ -96,7 +97,7 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
     if listeners.is_empty() {
         writeln!(out, "Nothing listens on this machine.\n")?;
     } else {
-        writeln!(out, "{}", rows(&listeners, terminal))?;
+        writeln!(out, "{}", rows(&listeners, &containers, terminal))?;
     }
     writeln!(out, "next:  portolan init         writes a portolan.toml from this")?;
     writeln!(out, "       portolan serve 5173   routes everything to port 5173 without a file")?;
@@ -105,11 +106,11 @@ pub(super) fn show_listeners(terminal: &Terminal) -> Outcome {
 }
 
 /// What listens, each with the line that would route to it.
-fn rows(listeners: &[Listener], terminal: &Terminal) -> String {
+fn rows(listeners: &[Listener], containers: &Containers, terminal: &Terminal) -> String {
     let lines = discover::names(listeners);
     let line = |listener: &Listener| {
         let line = lines.iter().find(|(_, named)| named.address == listener.address);
         line.map_or_else(String::new, |(name, listener)| discover::route_line(name, listener.address))
     };
-    ports::rows(listeners, &[(Column { heading: "line in [routes]", cut: Cut::Never }, &line)], terminal)
+    ports::rows(listeners, containers, &[(Column { heading: "line in [routes]", cut: Cut::Never }, &line)], terminal)
 }

@@ -13,19 +13,23 @@ use super::{
     answer::Answer,
     columns::{self, Column, Cut},
     flags::{Global, Ports},
+    running::block_on,
     terminal::Terminal,
 };
 use crate::{
     config::Route,
     diagnostic::{Diagnostic, printable, shown},
-    discover::{self, Connection, Leads, Listener},
+    discover::{
+        self, Connection, Leads, Listener,
+        container::{self, Container, Containers, State, Whereabouts},
+    },
     doctor::Table,
 };
 
 /// Lists what listens, or tells all of one port.
 pub(super) fn run(global: &Global, arguments: &Ports, terminal: &Terminal) -> Outcome {
     let table = super::table_if_any(global, None)?;
-    let known = Known::of(&table);
+    let known = Known::of(&table, look_for_containers()?);
     let mut listeners = discover::listeners()?;
     let Some(port) = arguments.port else { return list(&listeners, &known, terminal) };
     listeners.retain(|listener| listener.address.port() == port);
@@ -37,15 +41,21 @@ pub(super) fn run(global: &Global, arguments: &Ports, terminal: &Terminal) -> Ou
     Ok(if one.listeners.is_empty() { BAD } else { GOOD })
 }
 
-/// The table, and where its routes lead now.
+/// What the engines of this machine say, which takes a second at most.
+pub(super) fn look_for_containers() -> Result<Containers, super::Stop> {
+    block_on(async { Ok(container::look(&Whereabouts::here()).await) })
+}
+
+/// The table, where its routes lead now, and the containers of this machine.
 struct Known<'a> {
     table: &'a Table,
     leads: Option<Leads<'a>>,
+    containers: Containers,
 }
 
 impl<'a> Known<'a> {
-    fn of(table: &'a Table) -> Self {
-        Self { table, leads: table.config().map(Leads::now) }
+    fn of(table: &'a Table, containers: Containers) -> Self {
+        Self { table, leads: table.config().map(|config| Leads::now(config, &containers)), containers }
     }
 
     /// The routes that lead to a listener.
@@ -81,12 +91,12 @@ fn list(listeners: &[Listener], known: &Known<'_>, terminal: &Terminal) -> Outco
     if listeners.is_empty() {
         writeln!(out, "nothing listens on this machine")?;
     }
-    let command = |listener: &Listener| listener.owner.as_ref().map(|owner| owner.command.clone()).unwrap_or_default();
+    let command = |listener: &Listener| listener.owner.as_ref().map(discover::command).unwrap_or_default().to_owned();
     let extra: [Extra<'_>; 2] = [
         (Column { heading: "route", cut: Cut::Never }, &routes),
         (Column { heading: "command", cut: Cut::End(16) }, &command),
     ];
-    out.write_all(rows(listeners, &extra, terminal).as_bytes())?;
+    out.write_all(rows(listeners, &known.containers, &extra, terminal).as_bytes())?;
     terminal.tell(&Vec::from_iter(refusal(known.table)));
     Ok(GOOD)
 }
@@ -95,7 +105,12 @@ fn list(listeners: &[Listener], known: &Known<'_>, terminal: &Terminal) -> Outco
 pub(super) type Extra<'a> = (Column, &'a dyn Fn(&Listener) -> String);
 
 /// A row per listener; nothing for no listeners.
-pub(super) fn rows(listeners: &[Listener], extra: &[Extra<'_>], terminal: &Terminal) -> String {
+pub(super) fn rows(
+    listeners: &[Listener],
+    containers: &Containers,
+    extra: &[Extra<'_>],
+    terminal: &Terminal,
+) -> String {
     if listeners.is_empty() {
         return String::new();
     }
@@ -110,28 +125,37 @@ pub(super) fn rows(listeners: &[Listener], extra: &[Extra<'_>], terminal: &Termi
     columns.extend(extra.iter().map(|(column, _)| *column));
     let now = Zoned::now();
     let row = |listener: &Listener| {
-        let owner = listener.owner.as_ref();
-        let mut cells = vec![
-            listener.address.port().to_string(),
-            listener.address.ip().to_string(),
-            program(listener),
-            owner.map(|owner| owner.pid.to_string()).unwrap_or_default(),
-            owner.and_then(|owner| owner.started).map(|since| day_or_time(since, &now)).unwrap_or_default(),
-            owner.and_then(|owner| owner.folder.as_deref()).map(|folder| printable(&shown(folder))).unwrap_or_default(),
-        ];
+        let [program, since, folder] = match containers.owner_of(listener.address) {
+            Some(container) => of_container(container, &now),
+            None => of_process(listener, &now),
+        };
+        let pid = listener.owner.as_ref().map(|owner| owner.pid.to_string()).unwrap_or_default();
+        let (port, address) = (listener.address.port().to_string(), listener.address.ip().to_string());
+        let mut cells = vec![port, address, program, pid, since, folder];
         cells.extend(extra.iter().map(|(_, cell)| cell(listener)));
         cells
     };
     columns::render(&columns, &listeners.iter().map(row).collect::<Vec<_>>(), terminal.width, terminal.unicode)
 }
 
-/// What it is called, or whose it is.
-fn program(listener: &Listener) -> String {
-    match (&listener.owner, listener.user()) {
-        (Some(owner), _) => owner.program.clone(),
-        (None, Some(user)) => format!("(of {user})"),
-        (None, None) => "(not visible)".into(),
-    }
+/// Program, start and folder of the process, or whose it is.
+fn of_process(listener: &Listener, now: &Zoned) -> [String; 3] {
+    let Some(owner) = &listener.owner else {
+        let whose = listener.user().map_or_else(|| "(not visible)".into(), |user| format!("(of {user})"));
+        return [whose, String::new(), String::new()];
+    };
+    let since = owner.started.map(|since| day_or_time(since, now)).unwrap_or_default();
+    let folder = owner.folder.as_deref().map(|folder| printable(&shown(folder))).unwrap_or_default();
+    [owner.program.clone(), since, folder]
+}
+
+/// Name, start and image: they tell more than the engine's helper that listens.
+fn of_container(container: &Container, now: &Zoned) -> [String; 3] {
+    let since = match container.state {
+        State::Running { since: Some(since), .. } => day_or_time(since, now),
+        _ => String::new(),
+    };
+    [container.name.clone(), since, format!("container of {}", container.image)]
 }
 
 /// The time of today, the date of any other day.
@@ -142,7 +166,16 @@ fn day_or_time(moment: SystemTime, now: &Zoned) -> String {
 }
 
 /// The stable fields of a listener, for every list of them.
-pub(super) fn object(listener: &Listener) -> Value {
+pub(super) fn object(listener: &Listener, containers: &Containers) -> Value {
+    let container = containers.owner_of(listener.address).map(|container| {
+        let compose = container.compose.as_ref();
+        json!({
+            "name": container.name,
+            "image": container.image,
+            "project": compose.map(|compose| &compose.project),
+            "service": compose.map(|compose| &compose.service),
+        })
+    });
     let owner = listener.owner.as_ref();
     let started = owner.and_then(|owner| owner.started).and_then(|started| Timestamp::try_from(started).ok());
     json!({
@@ -155,11 +188,12 @@ pub(super) fn object(listener: &Listener) -> Value {
         "started": started.map(|started| started.to_string()),
         "uid": listener.uid,
         "user": listener.user(),
+        "container": container,
     })
 }
 
 fn with_routes(listener: &Listener, known: &Known<'_>) -> Value {
-    let mut object = object(listener);
+    let mut object = object(listener, &known.containers);
     let routes = || json!(names(&known.routes_to(listener)));
     object["routes"] = if matches!(known.table, Table::Refused(_)) { Value::Null } else { routes() };
     object
@@ -193,11 +227,18 @@ impl One<'_> {
         blocks.iter().map(|block| block.text(0, 2, width)).collect::<Vec<_>>().join("\n")
     }
 
+    /// The container that publishes the port there.
+    fn container(&self, listener: &Listener) -> Option<&Container> {
+        self.known.containers.owner_of(listener.address)
+    }
+
     /// The listeners of each holder together.
     fn holders(&self) -> Vec<Vec<&Listener>> {
         let mut holders: Vec<Vec<&Listener>> = Vec::new();
         for listener in &self.listeners {
-            let same = |held: &&mut Vec<&Listener>| held[0].owner == listener.owner && held[0].uid == listener.uid;
+            let container = |listener: &Listener| self.container(listener).map(|container| &container.id);
+            let who = |listener: &Listener| (listener.owner.clone(), listener.uid, container(listener));
+            let same = |held: &&mut Vec<&Listener>| who(held[0]) == who(listener);
             match holders.iter_mut().find(same) {
                 Some(held) => held.push(listener),
                 None => holders.push(vec![listener]),
@@ -220,15 +261,21 @@ impl One<'_> {
                 notes.push(note);
             }
         }
-        let help = match &first.owner {
+        let (holder, help) = match self.container(first) {
+            Some(container) => (discover::container_holder(container, now), discover::way_to_stop(container)),
+            None => (discover::holder(first, first.user().as_deref(), now), self.way_out(first)),
+        };
+        Answer { message: format!("{} is held by {holder}", self.port), notes, help: Some(help) }
+    }
+
+    fn way_out(&self, listener: &Listener) -> String {
+        match &listener.owner {
             Some(owner) => discover::way_to_end(owner),
-            None if first.is_own() => {
+            None if listener.is_own() => {
                 "look where it was started, in a container perhaps: it is out of sight here".into()
             }
             None => format!("see more of it with `sudo portolan ports {}`", self.port),
-        };
-        let holder = discover::holder(first, first.user().as_deref(), now);
-        Answer { message: format!("{} is held by {holder}", self.port), notes, help: Some(help) }
+        }
     }
 
     fn free(&self) -> Answer {

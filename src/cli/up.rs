@@ -37,7 +37,8 @@ pub(super) fn run(global: &Global, arguments: &Up, terminal: &Terminal) -> Outco
         serve::detach();
     }
     let file = table(global, terminal)?;
-    let (config, table) = serve::watched(&file, None, terminal)?;
+    let typed = super::typed_listen(arguments.listen.as_deref())?;
+    let (config, table) = serve::watched(&file, typed, terminal)?;
     if config.services.is_empty() {
         let problem = Diagnostic::error("no-services", format!("{} names no service", crate::diagnostic::shown(&file)))
             .help("add some to `[services]`, as in `web = \"npm run dev\"`; `portolan` alone serves the routes");
@@ -58,7 +59,7 @@ pub(super) fn run(global: &Global, arguments: &Up, terminal: &Terminal) -> Outco
     match joined {
         Some(accepted) if arguments.detach => settled(Client::new(port), &accepted.services, terminal),
         Some(accepted) => attached(Client::new(port), accepted.services, terminal),
-        None if arguments.detach => in_background(file, port, &order, terminal),
+        None if arguments.detach => in_background(file, arguments.listen.as_deref(), port, &order, terminal),
         None => {
             let attached = !arguments.detached;
             serve::serve(config, table, serve::Task::Up { names: order.names, attached }, terminal, began)
@@ -89,8 +90,17 @@ pub(super) fn table(global: &Global, terminal: &Terminal) -> Result<PathBuf, Sto
     Ok(procfile)
 }
 
-fn in_background(file: PathBuf, port: u16, order: &ServicesOrder, terminal: &Terminal) -> Outcome {
+fn in_background(
+    file: PathBuf,
+    listen: Option<&str>,
+    port: u16,
+    order: &ServicesOrder,
+    terminal: &Terminal,
+) -> Outcome {
     let mut words = vec!["up".into(), "--detached".into(), "-c".into(), file.into_os_string()];
+    if let Some(listen) = listen {
+        words.extend(["--listen".into(), listen.into()]);
+    }
     words.extend(order.names.iter().map(Into::into));
     background::start(words)?;
     let names = running::block_on(async {

@@ -8,10 +8,7 @@
 use std::{collections::HashMap, net::SocketAddr, path::Path};
 
 use super::{Socket, holders};
-use crate::{
-    diagnostic::shown,
-    process::{self, Processes},
-};
+use crate::{diagnostic::shown, process::Processes};
 
 /// What listens and what runs at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +48,8 @@ pub enum Missing {
 /// The program that goes by this name.
 pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
-    let pids: Vec<u32> = scene.processes.pids().filter(|pid| *pid != own && process::goes_by(*pid, name)).collect();
+    let pids: Vec<u32> =
+        scene.processes.pids().filter(|pid| *pid != own && scene.processes.goes_by(*pid, name)).collect();
     among(pids, scene, None)
 }
 
@@ -60,8 +58,8 @@ pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
     // The system tells a folder by its real path; the table may name it by a link.
     let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
-    let works_there = |pid: u32| process::folder(pid).is_some_and(|works_in| works_in.starts_with(&folder));
-    let pids: Vec<u32> = scene.processes.pids().filter(|pid| *pid != own && works_there(*pid)).collect();
+    let works_there = |pid: &u32| *pid != own && scene.processes.works_beneath(*pid, &folder);
+    let pids: Vec<u32> = scene.processes.pids().filter(works_there).collect();
     among(pids, scene, None)
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Hold, Listener, Lookout,
+    container::Containers,
     follow::{Scene, by_folder, by_name, by_pid_file},
     hold,
     propose::reached_by_port,
@@ -18,16 +19,16 @@ use crate::{
 pub struct Leads<'a>(Vec<(&'a Route, Vec<Address>)>);
 
 impl<'a> Leads<'a> {
-    /// Now. Programs are looked for only where a route follows one; services, runs and containers are known to a running
-    /// proxy alone, and lead nowhere here.
-    pub fn now(config: &'a Config) -> Self {
+    /// Now. Programs are looked for only where a route follows one; services and runs are known to a running proxy alone,
+    /// and lead nowhere here.
+    pub fn now(config: &'a Config, containers: &Containers) -> Self {
         let follows = |route: &Route| targets(route).any(|target| matches!(target, Address::Followed(_)));
         if !config.routes.iter().any(follows) {
             return Self::with(config, |_| Vec::new());
         }
         let sockets = Lookout::default().look().unwrap_or_default();
         let processes = Processes::now();
-        Self::with(config, |sought| find(sought, Scene { sockets: &sockets, processes: &processes }))
+        Self::with(config, |sought| find(sought, Scene { sockets: &sockets, processes: &processes }, containers))
     }
 
     /// With `find`, who knows where programs are.
@@ -46,12 +47,15 @@ impl<'a> Leads<'a> {
     }
 }
 
-fn find(sought: &Sought, scene: Scene<'_>) -> Vec<SocketAddr> {
+fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<SocketAddr> {
     let found = match sought {
         Sought::Process(name) => by_name(name, scene),
         Sought::Dir(folder) => by_folder(folder, scene),
         Sought::PidFile(file) => by_pid_file(file, scene),
-        Sought::Service(_) | Sought::Run(_) | Sought::Container { .. } => return Vec::new(),
+        Sought::Container { name, port } => {
+            return containers.find(name, *port).map(|found| found.addresses).unwrap_or_default();
+        }
+        Sought::Service(_) | Sought::Run(_) => return Vec::new(),
     };
     found.map(|found| found.addresses).unwrap_or_default()
 }
@@ -120,7 +124,7 @@ mod tests {
         let config = table(
             "[routes]\nweb = { path = \"/\", to = 5173 }\ndocs = 4000\nalso = { to = [4001, \"127.0.0.1:5173\"] }\n",
         );
-        assert_eq!(names(&Leads::now(&config), "0.0.0.0:5173"), ["web", "also"]);
+        assert_eq!(names(&Leads::now(&config, &Containers::default()), "0.0.0.0:5173"), ["web", "also"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One look at who listens, shared by all who ask within a moment, and off the threads that answer requests.
 //!
-//! Reading the owners of sockets takes some ten milliseconds and every request that fails wants to know them, so whoever
-//! asks while a look is under way, or soon after it, is given that one. What looks saw is remembered as far as it tells
-//! which program held a port before it left.
+//! Reading the owners of sockets takes some ten milliseconds and every request that fails wants to know them, so
+//! whoever asks while a look is under way, or soon after it, is given that one. What looks saw is remembered as far
+//! as it tells which program held a port before it left.
 
 use std::{
     collections::HashMap,

@@ -34,7 +34,7 @@ pub use propose::{names, route_line, target_of};
 pub use sockets::{Lookout, Socket, holders};
 pub use users::user_name;
 pub use usual::usual;
-pub use words::{holder, own_end, way_to_end};
+pub use words::{command, container_holder, holder, own_end, way_to_end, way_to_stop};
 
 /// The name of our own executable.
 const PORTOLAN: &str = env!("CARGO_PKG_NAME");

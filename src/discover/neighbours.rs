@@ -1,8 +1,8 @@
 //! The program that was missed at an address: who else may be it, and how sure that is.
 //!
 //! A dev server that finds its port taken moves to the next one, one that binds `localhost` may have either loopback
-//! address, and most of them work in the folder of the table. So a few of all listeners matter, and of these at most one
-//! is proposed. Pure: what is known comes in as a [`Sight`].
+//! address, and most of them work in the folder of the table. So a few of all listeners matter, and of these at most
+//! one is proposed. Pure: what is known comes in as a [`Sight`].
 
 use std::{
     fmt,
@@ -70,8 +70,8 @@ pub struct Neighbours<'s> {
 }
 
 impl<'s> Neighbours<'s> {
-    /// Who of those in `sight` may be meant. `is_routed` tells the addresses to which other routes lead: whoever listens
-    /// there is known already. `us` is our own process.
+    /// Who of those in `sight` may be meant. `is_routed` tells the addresses to which other routes lead: whoever
+    /// listens there is known already. `us` is our own process.
     pub fn of(missed: &Missed, sight: &'s Sight, us: u32, is_routed: impl Fn(SocketAddr) -> bool) -> Self {
         let Some(port) = missed.addresses.first().map(SocketAddr::port) else { return Self::default() };
         let before = sight.holder(port);

@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::SystemTime};
 
 use jiff::{Timestamp, Zoned};
 
-use super::{Connection, Listener, Owner};
+use super::{
+    Connection, Listener, Owner,
+    container::{Container, State},
+};
 use crate::diagnostic::shown;
 
 /// How many characters of a command line are told: enough to know it by, and one line of a terminal.
@@ -18,8 +21,22 @@ const AIRPLAY: &str = "ControlCenter";
 pub fn holder(listener: &Listener, user: Option<&str>, now: &Zoned) -> String {
     let Some(owner) = &listener.owner else { return unseen(listener, user) };
     let since = owner.started.and_then(|started| moment(started, now)).map(|since| format!(", since {since}"));
-    let (command, place) = (shortened(&owner.command), place(owner));
+    let (command, place) = (shortened(command(owner)), place(owner));
     format!("`{command}` (pid {}){place}{}", owner.pid, since.unwrap_or_default())
+}
+
+/// ``"container `shop-db-1` of postgres:17, since 09:14"``: who holds a port that an engine's helper has opened.
+pub fn container_holder(container: &Container, now: &Zoned) -> String {
+    let since = match &container.state {
+        State::Running { since: Some(since), .. } => moment(*since, now).map(|since| format!(", since {since}")),
+        _ => None,
+    };
+    format!("container `{}` of {}{}", container.name, container.image, since.unwrap_or_default())
+}
+
+/// How a person frees a port that a container publishes: its engine's helper is not to be killed.
+pub fn way_to_stop(container: &Container) -> String {
+    format!("stop it with `{} stop {}`", container.engine.tool, container.name)
 }
 
 /// Why nobody can listen on a port on which nobody does: "a connection of `curl` (pid 4813) to 192.0.2.1:443 has it as
@@ -85,6 +102,16 @@ pub(super) fn moment(started: SystemTime, now: &Zoned) -> Option<String> {
     Some(format!("{}{zone}", started.strftime(format)))
 }
 
+/// The words that a process was started with, without the folder of its program: that tells least and is longest.
+pub fn command(owner: &Owner) -> &str {
+    let (program, _) = owner.command.split_once(' ').unwrap_or((&owner.command, ""));
+    let folder = program.rfind('/').map_or(0, |slash| slash + 1);
+    let name = &program[folder..];
+    // A folder with a blank in its name looks like the end of a program; `python3` is a link to `python3.13`.
+    let is_program = !name.is_empty() && (owner.program.starts_with(name) || name.starts_with(&owner.program));
+    if is_program { &owner.command[folder..] } else { &owner.command }
+}
+
 /// The start of a long command.
 fn shortened(command: &str) -> Cow<'_, str> {
     match command.char_indices().nth(COMMAND_LENGTH) {
@@ -99,7 +126,7 @@ mod tests {
 
     use jiff::tz::{TimeZone, offset};
 
-    use super::*;
+    use super::{super::container::samples, *};
 
     fn now() -> Zoned {
         "2025-11-23T11:00Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC)
@@ -155,6 +182,14 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_told_by_name_and_stopped_by_its_engine() {
+        let since = Some(at("2025-11-23T09:14:30"));
+        let container = Container { state: State::Running { since, inside: None }, ..samples::running("shop-db-1") };
+        assert_eq!(container_holder(&container, &now()), "container `shop-db-1` of bb:1, since 09:14");
+        assert_eq!(way_to_stop(&container), "stop it with `docker stop shop-db-1`");
+    }
+
+    #[test]
     fn airplay_is_switched_off_and_not_killed() {
         assert_eq!(way_to_end(&owner("node")), "end it with `kill 4812`");
         assert!(way_to_end(&owner("ControlCenter")).starts_with("switch AirPlay Receiver off in System Settings"));
@@ -178,6 +213,15 @@ mod tests {
     fn a_start_beyond_every_calendar_is_left_out() {
         let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
         assert_eq!(moment(never, &now()), None);
+    }
+
+    #[test]
+    fn a_program_is_told_without_its_folder_where_that_is_certain() {
+        let told = |program: &str, words: &str| command(&Owner { command: words.into(), ..owner(program) }).to_owned();
+        assert_eq!(told("python3.13", "/usr/bin/python3 -m http.server"), "python3 -m http.server");
+        assert_eq!(told("node", "node /srv/shop/server.js"), "node /srv/shop/server.js");
+        assert_eq!(told("bin", "/opt/My App/bin --serve"), "/opt/My App/bin --serve");
+        assert_eq!(told("node", "next-server (v16)"), "next-server (v16)");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Orphan {
 
 pub(super) fn look() -> Vec<Orphan> {
     let processes = Processes::now();
-    let mut keepers: Vec<u32> = processes.pids().filter(|pid| process::goes_by(*pid, keeper::NAME)).collect();
+    let mut keepers: Vec<u32> = processes.pids().filter(|pid| processes.goes_by(*pid, keeper::NAME)).collect();
     keepers.sort_unstable();
     let is_alive = |pid: u32| processes.get(pid).is_some_and(|process| !process.is_zombie);
     keepers.into_iter().filter_map(|pid| orphan(pid, &process::words(pid), is_alive)).collect()

@@ -22,7 +22,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{Config, Listen};
+use crate::{
+    config::{Config, Listen},
+    discover::container::{Containers, Engine},
+};
 
 /// How a check came out, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -132,27 +135,27 @@ pub struct Facts {
     ephemeral: ephemeral::Ephemeral,
     loopback: loopback::Loopback,
     limits: limits::Limits,
-    engines: Vec<engines::Engine>,
+    engines: Vec<Engine>,
     runtime: runtime::Runtime,
     orphans: Vec<keepers::Orphan>,
 }
 
 impl Facts {
     /// Looks at everything, for up to about three seconds; `listen` is where the proxy would listen, `runtime` the folder
-    /// of its sockets, or why there is none.
-    pub fn gather(table: Table, mut listen: Listen, runtime: Result<PathBuf, String>) -> Self {
+    /// of its sockets, or why there is none, `containers` what the engines say.
+    pub fn gather(table: Table, mut listen: Listen, runtime: Result<PathBuf, String>, containers: Containers) -> Self {
         let door = loopback::Door::open();
         let loopback = loopback::look(&door);
         // Nobody can listen there, and nobody misses it.
         listen.optional.retain(|address| address.is_ipv4() || loopback.has_v6());
         Self {
             names: names::look(names::asked_for(table.config()), door.port()),
-            ports: ports::look(&listen),
+            ports: ports::look(&listen, &containers),
             privileges: privileges::look(),
             ephemeral: ephemeral::look(),
             loopback,
             limits: limits::look(),
-            engines: engines::look(),
+            engines: containers.engines,
             runtime: runtime::look(runtime),
             orphans: keepers::look(),
             table,

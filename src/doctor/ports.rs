@@ -8,7 +8,10 @@ use super::{Fact, Finding, listed};
 use crate::{
     config::Listen,
     diagnostic::without_number,
-    discover::{self, Connection, Listener},
+    discover::{
+        self, Connection, Listener, Owner,
+        container::{Container, Containers},
+    },
 };
 
 const CHECK: &str = "listen";
@@ -22,17 +25,22 @@ pub(super) struct Ports {
     pub(super) now: Zoned,
 }
 
-/// A listener, and what its user is called.
+/// A listener, what its user is called, and the container that it is opened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) listener: Listener,
     pub(super) user: Option<String>,
+    pub(super) container: Option<Container>,
 }
 
-pub(super) fn look(listen: &Listen) -> Ports {
-    let with_user = |listener: Listener| Held { user: listener.user(), listener };
+pub(super) fn look(listen: &Listen, containers: &Containers) -> Ports {
+    let held = |listener: Listener| Held {
+        user: listener.user(),
+        container: containers.owner_of(listener.address).cloned(),
+        listener,
+    };
     let listeners = match discover::listeners() {
-        Ok(found) => Fact::Known(found.into_iter().map(with_user).collect()),
+        Ok(found) => Fact::Known(found.into_iter().map(held).collect()),
         Err(error) => Fact::Unknown(without_number(&error)),
     };
     let wanted: BTreeSet<u16> = listen.required.iter().map(SocketAddr::port).filter(|port| *port != 0).collect();
@@ -65,7 +73,18 @@ impl Ports {
 
     /// ``"`node server.js` (pid 4812) in ~/shop"``
     pub(super) fn words(&self, held: &Held) -> String {
-        discover::holder(&held.listener, held.user.as_deref(), &self.now)
+        match &held.container {
+            Some(container) => discover::container_holder(container, &self.now),
+            None => discover::holder(&held.listener, held.user.as_deref(), &self.now),
+        }
+    }
+}
+
+impl Held {
+    /// How a person frees the port; `None` for a process that cannot be seen.
+    pub(super) fn way_out(&self) -> Option<String> {
+        let of_process = || self.listener.owner.as_ref().map(discover::way_to_end);
+        self.container.as_ref().map(discover::way_to_stop).or_else(of_process)
     }
 }
 
@@ -97,13 +116,14 @@ pub(super) fn examine(listen: &Listen, ports: &Ports) -> Vec<Finding> {
 
 fn word_held(address: SocketAddr, is_required: bool, held: &Held, ports: &Ports) -> Finding {
     let words = ports.words(held);
-    let Some(owner) = &held.listener.owner else {
-        return taken(address, is_required, &words).help("end it where it was started, or write another `listen`");
-    };
-    if owner.is_portolan() {
+    if held.listener.owner.as_ref().is_some_and(Owner::is_portolan) {
         return Finding::ok(CHECK, format!("a portolan serves on {address}: {words}"));
     }
-    let finding = taken(address, is_required, &words).help(discover::way_to_end(owner));
+    let finding = taken(address, is_required, &words);
+    let finding = match held.way_out() {
+        Some(way_out) => finding.help(way_out),
+        None => finding.help("end it where it was started, or write another `listen`"),
+    };
     if is_required {
         finding
     } else {
@@ -136,7 +156,6 @@ pub(super) mod seen {
     use jiff::{Timestamp, tz::TimeZone};
 
     use super::*;
-    use crate::discover::Owner;
 
     /// What listens: address, program, folder.
     pub(in crate::doctor) fn ports(listeners: &[(&str, &str, &str)]) -> Ports {
@@ -151,6 +170,7 @@ pub(super) mod seen {
             Held {
                 listener: Listener { address: address.parse().unwrap(), owner: Some(owner), uid: Some(0) },
                 user: None,
+                container: None,
             }
         });
         Ports {
@@ -208,6 +228,16 @@ mod tests {
         let told = examine(&Listen::localhost(62893), &ports);
         assert!(told[1].message.ends_with("is held by a process of user ada (pid hidden)"), "{told:?}");
         assert!(!told[1].help.as_deref().unwrap().contains("kill"), "{told:?}");
+    }
+
+    #[test]
+    fn a_container_is_named_and_stopped_instead_of_its_engines_helper() {
+        let mut ports = seen::ports(&[("127.0.0.1:62893", "docker-proxy", "/")]);
+        let Fact::Known(held) = &mut ports.listeners else { unreachable!() };
+        held[0].container = Some(discover::container::samples::running("shop-web-1"));
+        let told = examine(&Listen::localhost(62893), &ports);
+        assert_eq!(told[1].message, "127.0.0.1:62893 is held by container `shop-web-1` of bb:1");
+        assert_eq!(told[1].help.as_deref(), Some("stop it with `docker stop shop-web-1`"));
     }
 
     #[test]

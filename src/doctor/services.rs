@@ -6,10 +6,7 @@ use super::{
     Finding,
     ports::{Held, Ports},
 };
-use crate::{
-    config::{Config, Service},
-    discover,
-};
+use crate::config::{Config, Service};
 
 const CHECK: &str = "services";
 
@@ -30,8 +27,8 @@ fn word(service: &Service, port: u16, ports: &Ports) -> Finding {
     }
     let finding = Finding::warning(CHECK, format!("port {port} of service `{name}` is held by {words}"))
         .note("unless that is the service itself, it cannot start");
-    match &held.listener.owner {
-        Some(owner) => finding.help(discover::way_to_end(owner)),
+    match held.way_out() {
+        Some(way_out) => finding.help(way_out),
         None => finding.help(format!("write another `port` for service `{name}`")),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Finding, counted, listed, ports::Ports};
+use super::{
+    Finding, counted, listed,
+    ports::{Held, Ports},
+};
 use crate::{
     config::{Address, Config},
     discover,
@@ -19,9 +22,13 @@ pub(super) fn examine(config: &Config, ports: &Ports) -> Vec<Finding> {
     let (mut met, mut missed) = (Vec::new(), Vec::new());
     for (address, routes) in fixed(config) {
         let routes = listed(routes.iter().map(|name| format!("`{name}`")));
-        match ports.held().iter().find(|held| discover::leads(address, &held.listener)) {
-            Some(held) => met.push(format!("{routes} -> {address}: {}", ports.words(held))),
-            None => missed.push(word_missed(address, &routes, ports)),
+        let held: Vec<&Held> = ports.held().iter().filter(|held| discover::leads(address, &held.listener)).collect();
+        match held.as_slice() {
+            [] => missed.push(word_missed(address, &routes, ports)),
+            [first, others @ ..] if others.iter().all(|other| is_same(first, other)) => {
+                met.push(format!("{routes} -> {address}: {}", ports.words(first)));
+            }
+            several => missed.push(word_several(address, &routes, several, ports)),
         }
     }
     let mut findings = Vec::new();
@@ -72,6 +79,22 @@ fn word_missed(address: &Address, routes: &str, ports: &Ports) -> Finding {
     }
 }
 
+/// Which of them answers depends on which address is tried first, here and by others.
+fn word_several(address: &Address, routes: &str, several: &[&Held], ports: &Ports) -> Finding {
+    let notes = several.iter().map(|held| format!("{} is {}", held.listener.address, ports.words(held)));
+    let finding = Finding::warning(CHECK, format!("several programs listen at {address}, where {routes} leads"));
+    finding
+        .notes(notes)
+        .help(format!("write the address that is meant, such as `to = \"{}\"`", several[0].listener.address))
+}
+
+/// Whether both belong to one program, as far as can be seen: servers share an address among processes, and
+/// `docker-proxy` runs once for each family.
+fn is_same(one: &Held, other: &Held) -> bool {
+    let program = |held: &Held| held.listener.owner.as_ref().map(|owner| (owner.program.clone(), owner.folder.clone()));
+    one.listener.address == other.listener.address || program(one) == program(other)
+}
+
 fn is_other_loopback(held: SocketAddr, wanted: SocketAddr) -> bool {
     held.port() == wanted.port() && held.ip().is_loopback() && held.ip() != wanted.ip()
 }
@@ -120,6 +143,25 @@ mod tests {
         let told = told("[routes]\nweb = \"127.0.0.1:5173\"\n", &[("[::1]:5173", "node", "/srv/shop")]);
         assert_eq!(told[0].notes, ["`node server.js` (pid 4812) in /srv/shop listens on [::1]:5173"]);
         assert_eq!(told[0].help.as_deref(), Some("write `to = 5173`, which tries both loopback addresses"));
+    }
+
+    #[test]
+    fn two_programs_at_one_port_are_a_warning_that_names_both() {
+        let both = [("127.0.0.1:5173", "node", "/srv/shop"), ("[::1]:5173", "python3", "/srv/blog")];
+        let told = told("[routes]\nweb = 5173\n", &both);
+        assert_eq!(told[0].verdict, Verdict::Warning);
+        assert_eq!(told[0].message, "several programs listen at :5173, where `web` leads");
+        let expected = [
+            "127.0.0.1:5173 is `node server.js` (pid 4812) in /srv/shop",
+            "[::1]:5173 is `python3 server.js` (pid 4812) in /srv/blog",
+        ];
+        assert_eq!(told[0].notes, expected);
+    }
+
+    #[test]
+    fn one_program_at_both_addresses_is_well() {
+        let both = [("127.0.0.1:5173", "node", "/srv/shop"), ("[::1]:5173", "node", "/srv/shop")];
+        assert_eq!(told("[routes]\nweb = 5173\n", &both)[0].verdict, Verdict::Ok);
     }
 
     #[test]

@@ -60,16 +60,20 @@ struct Scene<'s> {
     origin: &'s Span,
 }
 
-/// Tells why there is no answer from `target`.
+/// Tells why there is no answer from `target` of `route`, which was written at `of_route`.
 pub(super) fn no_answer<'a>(
     page: Page<'a>,
     (route, target): (&str, &str),
     reason: &Reason,
-    help: String,
+    of_route: &str,
     setting: Setting<'a>,
 ) -> Page<'a> {
-    let Some(scene) = Scene::find(setting, route, target) else { return page.help(help) };
-    let page = page.origin(scene.origin.location());
+    let Some(scene) = Scene::find(setting, route, target) else { return page.help(reason.help(of_route)) };
+    let origin = scene.origin.location();
+    // A limit is a matter of the route, everything else of the target.
+    let is_limit = matches!(reason, Reason::Dial(ConnectError::Timeout(_)) | Reason::Timeout(..));
+    let help = reason.help(if is_limit { of_route } else { &origin });
+    let page = page.origin(&origin);
     match reason {
         Reason::Dial(ConnectError::Refused(_)) => scene.missing(page, help),
         Reason::Dial(ConnectError::Timeout(limit)) => {
@@ -87,12 +91,10 @@ pub(super) fn no_answer<'a>(
             scene.holder(page, "has the request").help(help)
         }
         Reason::Invalid(_, bytes) => {
+            let clue = Clue::of(bytes);
+            let page = clue.into_iter().fold(page, |page, clue| page.note(clue.note()));
             let page = if bytes.is_empty() { page } else { page.note(clue::told(bytes)) };
-            let page = scene.holder(page, "sent that");
-            match Clue::of(bytes) {
-                Some(clue) => page.note(clue.note()).help(clue.help(&scene.origin.location())),
-                None => page.help(help),
-            }
+            scene.holder(page, "sent that").help(clue.map_or(help, |clue| clue.help(&origin)))
         }
         _ => page.help(help),
     }
@@ -112,7 +114,11 @@ pub(super) fn missing<'a>(
 }
 
 impl<'s> Scene<'s> {
+    /// Nothing is looked up for strangers, who are told none of it.
     fn find(setting: Setting<'s>, route: &str, target: &str) -> Option<Self> {
+        if !setting.client.peer.is_loopback() {
+            return None;
+        }
         let route = setting.snapshot.routes().iter().find(|known| *known.name == *route)?;
         let Action::Forward(forward) = &route.action else { return None };
         let mut targets = forward.upstream.endpoints().zip(&forward.origins);
@@ -168,10 +174,7 @@ fn so_far<'a>(page: Page<'a>, reached: &Reached) -> Page<'a> {
     } else {
         page.note(format!("{sent}, and the head of its answer has no end")).note(clue::told(&reached.bytes))
     };
-    match Clue::of(&reached.bytes) {
-        Some(clue) => page.note(clue.note()),
-        None => page,
-    }
+    Clue::of(&reached.bytes).into_iter().fold(page, |page, clue| page.note(clue.note()))
 }
 
 /// Where an endpoint listens, if that is on this machine.
@@ -200,8 +203,8 @@ fn leads_to(endpoint: &Endpoint, address: SocketAddr) -> bool {
     addresses(endpoint).iter().any(is_it)
 }
 
-/// The folder whose programs belong to a table: that in which it lies, or in which portolan was started without one. Not
-/// the root or a person's home, beneath which everything lies.
+/// The folder whose programs belong to a table: that in which it lies, or in which portolan was started without one.
+/// Not the root or a person's home, beneath which everything lies.
 fn home(origin: &Span) -> Option<PathBuf> {
     let folder = match &origin.source.path {
         // The folder of a process is told without symbolic links.
@@ -288,7 +291,7 @@ pub(super) fn unrouted(setting: Setting<'_>) -> Option<String> {
     let snapshot = setting.snapshot;
     let mut lines: Vec<String> = discover::names(&setting.sight?.listeners)
         .into_iter()
-        .filter(|(_, listener)| !neighbours::is_ours(listener, process::id()))
+        .filter(|(_, listener)| listener.owner.is_some() && !neighbours::is_ours(listener, process::id()))
         .filter(|(_, listener)| !snapshot.endpoints().any(|endpoint| leads_to(endpoint, listener.address)))
         .map(|(name, listener)| {
             let is_taken = snapshot.routes().iter().any(|route| *route.name == *name);
@@ -303,8 +306,7 @@ pub(super) fn unrouted(setting: Setting<'_>) -> Option<String> {
         lines.push(format!("# and {more} more: portolan ports"));
     }
     let listens = if count == 1 { "1 program listens" } else { &format!("{count} programs listen") };
-    (count > 0)
-        .then(|| format!("{listens} here without a route; the lines that would lead there:\n{}", lines.join("\n")))
+    (count > 0).then(|| format!("{listens} here without a route\n{}", lines.join("\n")))
 }
 
 #[cfg(test)]

@@ -102,8 +102,8 @@ impl Reason {
         }
     }
 
-    /// The next step that mends most of these.
-    fn help(&self, origin: &str) -> String {
+    /// The next step that mends most of these, at the place where what is concerned was written.
+    pub(super) fn help(&self, origin: &str) -> String {
         match self.cause() {
             Cause::ConnectRefused => format!("start the program, or mend the target at {origin}"),
             Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
@@ -222,7 +222,7 @@ impl Failure {
                     Reason::HostRefused(refused) => {
                         Page { status: Some(refused.status), ..page }.note(refused.note()).help(refused.help())
                     }
-                    _ => facts::no_answer(page, (route, target), reason, reason.help(origin), setting),
+                    _ => facts::no_answer(page, (route, target), reason, origin, setting),
                 }
             }
             Self::Unhealthy { route, targets } => {
@@ -275,5 +275,30 @@ fn line(route: &Route, client: &Client) -> RouteLine {
         url: route.words.url(client.local().port()),
         pattern: route.words.pattern.clone(),
         target: route.words.target.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_people_at_this_machine_have_somebody_look_who_listens() {
+        let client = |peer: &str| Client::new(peer.parse().unwrap(), Arc::new(([127, 0, 0, 1], 62893).into()));
+        let refused = || Reason::Dial(ConnectError::Refused(io::ErrorKind::ConnectionRefused.into()));
+        let failure = Failure::Program {
+            route: "web".into(),
+            target: ":5173".into(),
+            origin: "portolan.toml:2:1".into(),
+            reason: refused(),
+        };
+        let (local, foreign) = (Host::parse(b"localhost").unwrap(), Host::parse(b"shop.test").unwrap());
+        for failure in [failure, Failure::NoRoute] {
+            assert!(failure.is_explained_by_looking(&client("127.0.0.1:1"), Some(&local)), "{failure}");
+            assert!(failure.is_explained_by_looking(&client("[::1]:1"), Some(&local)), "{failure}");
+            assert!(!failure.is_explained_by_looking(&client("192.168.1.7:1"), Some(&local)), "{failure}");
+        }
+        assert!(!Failure::NoRoute.is_explained_by_looking(&client("127.0.0.1:1"), Some(&foreign)));
+        assert!(!Failure::UnknownHost.is_explained_by_looking(&client("127.0.0.1:1"), Some(&foreign)));
     }
 }

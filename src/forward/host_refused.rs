@@ -1,8 +1,9 @@
-//! Dev servers that do not answer to the host name: their refusals recognised, and the line of their config that mends it.
+//! Dev servers that do not answer to the host name: their refusals recognised, and the line of their config that
+//! mends it.
 //!
-//! They take `localhost` and `*.localhost`, and refuse every other name as a guard against DNS rebinding, in words of their
-//! own. Only a page that a person looks at is replaced by ours, and only where the words are really those: all other
-//! answers go out byte for byte. A body that is compressed is not recognised.
+//! They take `localhost` and `*.localhost`, and refuse every other name as a guard against DNS rebinding, in words of
+//! their own. Only a page that a person looks at is replaced by ours, and only where the words are really those: all
+//! other answers go out byte for byte. A body that is compressed is not recognised.
 
 use super::head::Outgoing;
 use crate::{
@@ -95,8 +96,8 @@ pub(super) fn is_possible(status: u16) -> bool {
     matches!(status, 400 | 403)
 }
 
-/// Looks at an answer for which [`is_possible`] holds, and at what follows its head once that is there. `say` is told of a
-/// refusal, also where its bytes go out as they are.
+/// Looks at an answer for which [`is_possible`] holds, and at what follows its head once that is there. `say` is told
+/// of a refusal, also where its bytes go out as they are.
 pub(super) fn look(
     outgoing: &Outgoing<'_>,
     response: &Response<'_>,
@@ -213,8 +214,9 @@ mod tests {
                  `preview.allowedHosts` in vite.config.js.",
             ),
             (
-                "<main>\n<h1>Blocked request. This host (\"foo.test\") is not allowed.</h1>\n<p>To allow this host, add it \
-                 to <code>allowedHosts</code> under the <code>serve</code> target in <code>angular.json</code>.</p>",
+                "<main>\n<h1>Blocked request. This host (\"foo.test\") is not allowed.</h1>\n<p>To allow this host, add \
+                 it to <code>allowedHosts</code> under the <code>serve</code> target in \
+                 <code>angular.json</code>.</p>",
                 Server::Angular,
                 "Blocked request. This host (\"foo.test\") is not allowed.",
             ),

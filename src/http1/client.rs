@@ -240,7 +240,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 && !self.client.up.is_blocked(),
             for_reader: self.client.down.is_blocked(),
             for_continue: self.client.waits_for_continue,
-            for_body: self.waiting.is_some(),
+            for_body: self.waiting.is_some_and(|waiting| !waiting.is_over),
             blind: self.blind,
         }
     }
@@ -257,10 +257,10 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
         self.client.down.unwritten.write(cx, self.client.leg, &mut Out::new(&[], &mut head))
     }
 
-    /// Carries the request's body and waits for the answer. `look` is shown each head before anything is made of it, and
-    /// what follows the head where it asks for that. `head` writes status line and end-to-end fields of an answer, the
-    /// interim ones included; framing, connection and the empty line are added here. Ready with the status when the head of
-    /// the answer, and what came with it, is on its way to the client.
+    /// Carries the request's body and waits for the answer. `look` is shown each head before anything is made of it,
+    /// and what follows the head where it asks for that. `head` writes status line and end-to-end fields of an
+    /// answer, the interim ones included; framing, connection and the empty line are added here. Ready with the
+    /// status when the head of the answer, and what came with it, is on its way to the client.
     pub fn poll_answer<E>(
         &mut self,
         cx: &mut Context<'_>,

@@ -881,6 +881,7 @@ mod tests {
             ..Page::new(Cause::UnknownHost, "the host evil.test is not known here")
                 .route("harbour")
                 .target("127.0.0.1:5173")
+                .origin("portolan.toml:7:33")
                 .note("vite (pid 4812, ~/shop/web) listens")
                 .help("run `portolan routes`")
         };
@@ -889,7 +890,7 @@ mod tests {
             assert_eq!(answer.field("x-portolan-route"), None);
             let body = told(&page, tongue);
             assert!(body.contains("evil.test") && body.contains("hosts"), "{body}");
-            for secret in ["harbour", "5173", "4812", "vite", "shop", "62893", "route-"] {
+            for secret in ["harbour", "5173", "7:33", "4812", "vite", "shop", "62893", "route-"] {
                 assert!(!body.contains(secret), "{tongue:?} {secret}: {body}");
             }
         }

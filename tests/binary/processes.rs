@@ -161,7 +161,8 @@ impl Home {
 
     /// All processes of this home that are no portolan.
     pub(crate) fn programs(&self) -> Vec<(i32, String)> {
-        let is_ours = |words: &str| words.contains(env!("CARGO_BIN_EXE_portolan")) || words.starts_with("keeper ");
+        let ours = [env!("CARGO_BIN_EXE_portolan"), "portolan ", "keeper "];
+        let is_ours = |words: &str| ours.iter().any(|name| words.starts_with(name));
         self.processes().into_iter().filter(|(_, words)| !is_ours(words)).collect()
     }
 
@@ -257,6 +258,15 @@ impl Drop for Running {
             eprintln!("--- a command of the failed test said:\n{out}\n--- and on standard error:\n{err}\n---");
         }
     }
+}
+
+/// The descriptors of any command that is started here: whoever runs the tests may have left some open.
+pub(crate) fn usual_descriptors() -> Value {
+    let mut list = Command::new("python3");
+    // The one that the list is read with has gone again.
+    let exists = "os.path.exists(f'/proc/self/fd/{n}')";
+    list.args(["-c", &format!("import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd') if {exists}))")]);
+    serde_json::from_str(&program::run(list).out).unwrap()
 }
 
 /// A path as text.

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DESCRIPTORS = [int(name) for name in os.listdir("/proc/self/fd")] if os.path.isdir("/proc/self/fd") else []
 # The one that the list was read with has gone again.
-DESCRIPTORS = [number for number in DESCRIPTORS if os.path.exists(f"/proc/self/fd/{number}")]
+DESCRIPTORS = [number for number in sorted(DESCRIPTORS) if os.path.exists(f"/proc/self/fd/{number}")]
 WORDS = dict((word + "=").split("=")[:2] for word in sys.argv[1:])
 NAME = WORDS.get("name", "server")
 

@@ -1,8 +1,9 @@
 //! Pages that tell the truth: what came in the place of an answer, which limit has passed, and who refuses the host.
 //!
 //! Who listens nearby is for `tests/binary/truth.rs`: here the neighbours would be in the proxy's own process. The
-//! refusals in `host_refused/` are what Vite 8.3.8, webpack-dev-server 5.2.7 and Django 5.2.19 sent (its page cut behind
-//! the words that matter), what the middleware of @angular/build 21.2 makes of Vite's, and the templates of Rails 6.1.
+//! refusals in `host_refused/` are what Vite 8.3.8, webpack-dev-server 5.2.7 and Django 5.2.19 sent (its page cut
+//! behind the words that matter), what the middleware of @angular/build 21.2 makes of Vite's, and the templates of
+//! Rails 6.1.
 
 use serde_json::Value;
 
@@ -85,7 +86,11 @@ async fn f13_a_database_that_greets_is_told_as_such() {
     let (response, problem) = problem_of(greeting).await;
     assert_eq!(response.error(), (502, "bad-upstream-reply"));
     assert_tells(&problem, "this looks like MySQL, not HTTP: a `[tcp]` route?");
-    let bytes = r"the first 32 bytes that came: `4a 00 00 00 0a 38 2e 30 2e 33 36 00 08 00 00 00 61 62 63 64 65 66 67 68 00 ff ff ff 02 00 6d 6f`, as text `J\x00\x00\x00\n8.0.36\x00\x08\x00\x00\x00abcdefgh\x00\xff\xff\xff\x02\x00mo`";
+    let bytes = concat!(
+        "the first 32 bytes that came: `4a 00 00 00 0a 38 2e 30 2e 33 36 00 08 00 00 00 ",
+        "61 62 63 64 65 66 67 68 00 ff ff ff 02 00 6d 6f`, as text ",
+        r"`J\x00\x00\x00\n8.0.36\x00\x08\x00\x00\x00abcdefgh\x00\xff\xff\xff\x02\x00mo`"
+    );
     assert_tells(&problem, bytes);
 }
 
@@ -106,7 +111,10 @@ async fn f8_a_head_that_breaks_off_is_told_with_what_there_is_of_it() {
     let (response, problem) = problem_of(b"HTTP/1.1 200 OK\r\ncontent-le").await;
     assert_eq!(response.error(), (502, "upstream-closed"));
     assert_tells(&problem, "it was sent the whole request, and the head of its answer has no end");
-    let start = r"all 27 bytes that came: `48 54 54 50 2f 31 2e 31 20 32 30 30 20 4f 4b 0d 0a 63 6f 6e 74 65 6e 74 2d 6c 65`, as text `HTTP/1.1 200 OK\r\ncontent-le`";
+    let start = concat!(
+        "all 27 bytes that came: `48 54 54 50 2f 31 2e 31 20 32 30 30 20 4f 4b 0d 0a ",
+        r"63 6f 6e 74 65 6e 74 2d 6c 65`, as text `HTTP/1.1 200 OK\r\ncontent-le`"
+    );
     assert_tells(&problem, start);
 }
 
@@ -179,9 +187,10 @@ async fn a_dev_server_that_refuses_the_host_is_explained_to_whoever_looks_at_the
         (
             include_bytes!("host_refused/django.http"),
             400,
-            "Invalid HTTP_HOST header: &#x27;foo.test&#x27;. You may need to add &#x27;foo.test&#x27; to ALLOWED_HOSTS.",
-            "<code>ALLOWED_HOSTS = [&#x27;foo.test&#x27;, &#x27;.localhost&#x27;, &#x27;127.0.0.1&#x27;, &#x27;[::1]&#x27;]</code> \
-             in settings.py",
+            "Invalid HTTP_HOST header: &#x27;foo.test&#x27;. You may need to add &#x27;foo.test&#x27; to \
+             ALLOWED_HOSTS.",
+            "<code>ALLOWED_HOSTS = [&#x27;foo.test&#x27;, &#x27;.localhost&#x27;, &#x27;127.0.0.1&#x27;, \
+             &#x27;[::1]&#x27;]</code> in settings.py",
         ),
         (
             include_bytes!("host_refused/rails.http"),
@@ -231,8 +240,8 @@ async fn a_page_that_is_no_refusal_goes_out_as_it_came() {
             (403, format!("HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\n\r\n{body}")),
         ] {
             let response = answered(NAVIGATION, &answer).await;
-            assert_eq!((response.status, response.cause()), (status, None), "{:.80}", answer);
-            assert!(response.text() == body, "{:.80}", answer);
+            assert_eq!((response.status, response.cause()), (status, None), "{answer:.80}");
+            assert!(response.text() == body, "{answer:.80}");
         }
     }
 }

@@ -236,27 +236,27 @@ impl fmt::Display for State {
 
 /// Containers and engines for tests.
 #[cfg(test)]
-mod samples {
+pub(crate) mod samples {
     use super::*;
 
-    pub(super) fn docker() -> Arc<Place> {
+    pub(crate) fn docker() -> Arc<Place> {
         Arc::new(Place { tool: Tool::Docker, door: places::Door::Unix("/var/run/docker.sock".into()) })
     }
 
-    pub(super) fn podman() -> Arc<Place> {
+    pub(crate) fn podman() -> Arc<Place> {
         Arc::new(Place { tool: Tool::Podman, door: places::Door::Unix("/run/podman/podman.sock".into()) })
     }
 
-    pub(super) fn published(private: u16, address: &str) -> Published {
+    pub(crate) fn published(private: u16, address: &str) -> Published {
         Published { private, address: address.parse().unwrap() }
     }
 
-    pub(super) fn exited(code: i64) -> State {
+    pub(crate) fn exited(code: i64) -> State {
         State::Exited { code: Some(code), since: None, out_of_memory: false }
     }
 
     /// A container that runs and publishes nothing.
-    pub(super) fn running(name: &str) -> Container {
+    pub(crate) fn running(name: &str) -> Container {
         Container {
             id: format!("id-of-{name}"),
             name: name.into(),
