@@ -9,7 +9,7 @@ use crate::{
     config::{Action, Address, Config, Sought},
     control::api::Owner,
     discover::container::{self, Containers, Missing, Whereabouts},
-    upstream::place::{Absence, Absent, Spot, Standing},
+    upstream::place::{Absence, Absent, Ear, Spot, Standing},
 };
 
 /// What the container engines say, once somebody wants to know.
@@ -58,7 +58,11 @@ impl Engines {
             );
         };
         match told.borrow().find(name, port) {
-            Ok(found) => Standing::At(Spot { addresses: found.addresses.into(), socket: found.run }),
+            Ok(found) => Standing::At(Spot {
+                addresses: found.addresses.as_slice().into(),
+                socket: found.run,
+                ear: Some(Ear::new(move |address| found.listens(address))),
+            }),
             Err(missing) => {
                 let kind = match missing.kind {
                     Missing::Coming => Absent::Starting,

@@ -167,13 +167,13 @@ fn followed(sought: &Sought, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing
 
 /// The standing of a program that was found.
 pub(super) fn at(found: &Found) -> Standing {
-    Standing::At(Spot { addresses: found.addresses.as_slice().into(), socket: found.socket })
+    Standing::At(Spot { addresses: found.addresses.as_slice().into(), socket: found.socket, ear: None })
 }
 
 /// A fixed port that requests may wait for.
 fn fixed(endpoint: &Endpoint, scene: Scene<'_>) -> Standing {
     match listening(endpoint, scene) {
-        Some(socket) => Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode }),
+        Some(socket) => Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode, ear: None }),
         None => gone(Absent::Starting, "nothing listens there", &[], &["start the program"]),
     }
 }
@@ -208,7 +208,7 @@ fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
         Pin::Folder(folder) => folder.canonicalize().is_ok_and(|real| scene.processes.works_beneath(pid, &real)),
     };
     if is_meant {
-        return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode });
+        return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode, ear: None });
     }
     let held_by = follow::who(pid);
     let message = format!("it is held by {held_by}, and not by {pin}");

@@ -465,7 +465,7 @@ impl Entry {
                 if socket.address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             let ip = if socket.address.ip().is_unspecified() { loopback } else { socket.address.ip() };
             let addresses = [SocketAddr::new(ip, socket.address.port())];
-            return Standing::At(Spot { addresses: addresses.into(), socket: socket.inode });
+            return Standing::At(Spot { addresses: addresses.into(), socket: socket.inode, ear: None });
         }
         let name = &self.service.name;
         let (message, help) = match status.state {

@@ -7,12 +7,15 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::Path};
 
-use super::{Socket, holders};
+use super::{PORTOLAN, Socket, holders};
 use crate::{
     config::Sought,
     diagnostic::shown,
     process::{self, Processes},
 };
+
+/// How many programs are listed that could be meant: a screenful is no answer.
+const MOST_LISTED: usize = 6;
 
 /// What listens and what runs at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +93,11 @@ impl Missing {
                 (message, Vec::new(), "look at its output: it may have failed, or take its time")
             }
             Self::Several(all) => {
-                let notes = all.iter().map(|(pid, address)| format!("{} listens on {address}", who(*pid))).collect();
+                let line = |(pid, address): &(u32, SocketAddr)| format!("{} listens on {address}", who(*pid));
+                let mut notes: Vec<String> = all.iter().take(MOST_LISTED).map(line).collect();
+                if let Some(more) = all.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
+                    notes.push(format!("and {more} more do"));
+                }
                 let help = "tell them apart: follow one by its `dir`, or write the port of one";
                 (format!("{} programs could be meant", all.len()), notes, help)
             }
@@ -116,11 +123,9 @@ fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
 
 /// The program that works in this folder, or beneath.
 fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
-    let own = std::process::id();
     // The system tells a folder by its real path; the table may name it by a link.
     let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
-    let works_there = |pid: &u32| *pid != own && scene.processes.works_beneath(*pid, &folder);
-    let pids: Vec<u32> = scene.processes.pids().filter(works_there).collect();
+    let pids: Vec<u32> = others(scene).filter(|pid| scene.processes.works_beneath(*pid, &folder)).collect();
     among(pids, scene, None)
 }
 
@@ -154,6 +159,11 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
 pub fn holder(address: SocketAddr, scene: Scene<'_>) -> Option<u32> {
     let socket: Vec<Socket> = scene.sockets.iter().filter(|socket| socket.address == address).cloned().collect();
     holders(&socket, scene.processes.pids()).first().map(|(pid, _)| *pid)
+}
+
+/// Every process but portolans: they work in the folders of their tables, and lead nowhere but back.
+fn others(scene: Scene<'_>) -> impl Iterator<Item = u32> {
+    scene.processes.pids().filter(move |pid| !scene.processes.goes_by(*pid, PORTOLAN))
 }
 
 fn among(pids: Vec<u32>, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {

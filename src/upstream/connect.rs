@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Endpoint,
-    place::{Absence, Absent, Place, Standing},
+    place::{Absence, Absent, Place, Spot, Standing},
 };
 use crate::{
     config::Address,
@@ -64,7 +64,7 @@ impl ConnectError {
 /// Connects within `limit`; the limit covers all addresses together.
 pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, ConnectError> {
     let found = found(endpoint)?;
-    match timeout(limit, try_connect(endpoint, found.as_deref())).await {
+    match timeout(limit, try_connect(endpoint, found.as_ref())).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(ConnectError::Closed),
         Ok(Err(error)) if is_lack(&error) => Err(ConnectError::Exhausted),
@@ -80,10 +80,10 @@ fn is_lack(error: &io::Error) -> bool {
 }
 
 /// Where a followed program was found; `None` for an address that is always the same.
-fn found(endpoint: &Endpoint) -> Result<Option<Arc<[SocketAddr]>>, ConnectError> {
+fn found(endpoint: &Endpoint) -> Result<Option<Spot>, ConnectError> {
     let is_followed = matches!(endpoint.address(), Address::Followed(_));
     match endpoint.place().map(Place::standing) {
-        Some(Standing::At(spot)) if is_followed => Ok(Some(spot.addresses)),
+        Some(Standing::At(spot)) if is_followed => Ok(Some(spot)),
         Some(Standing::Absent(absence)) if is_followed || absence.kind == Absent::Usurped => {
             Err(ConnectError::Absent(absence))
         }
@@ -91,7 +91,7 @@ fn found(endpoint: &Endpoint) -> Result<Option<Arc<[SocketAddr]>>, ConnectError>
     }
 }
 
-async fn try_connect(endpoint: &Endpoint, found: Option<&[SocketAddr]>) -> io::Result<Stream> {
+async fn try_connect(endpoint: &Endpoint, found: Option<&Spot>) -> io::Result<Stream> {
     match endpoint.address() {
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         Address::Ip(address) => tcp(&[*address]).await,
@@ -100,7 +100,10 @@ async fn try_connect(endpoint: &Endpoint, found: Option<&[SocketAddr]>) -> io::R
             tcp(&addresses).await
         }
         Address::Loopback(port) => loopback(endpoint, *port).await,
-        Address::Followed(_) => tcp(found.unwrap_or_default()).await,
+        Address::Followed(_) => match found.map(Spot::heard).as_deref() {
+            Some([]) | None => Err(io::ErrorKind::ConnectionRefused.into()),
+            Some(addresses) => tcp(addresses).await,
+        },
     }
 }
 

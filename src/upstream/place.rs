@@ -4,6 +4,7 @@
 //! a kept connection never asks. Nothing is looked up here: [`crate::discover`] and [`crate::supervise`] know, `app` tells.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -41,6 +42,42 @@ pub struct Spot {
     pub addresses: Arc<[SocketAddr]>,
     /// Tells one socket at an address from the next one there: a program that was restarted where it was.
     pub socket: u64,
+    /// Where somebody else takes the connections for the program: hears whether it listens itself.
+    pub ear: Option<Ear>,
+}
+
+impl Spot {
+    /// The addresses at which the program listens in this very moment, as far as can be told without connecting.
+    pub fn heard(&self) -> Vec<SocketAddr> {
+        let is_heard = |address: &SocketAddr| self.ear.as_ref().is_none_or(|ear| (ear.0)(*address));
+        self.addresses.iter().copied().filter(is_heard).collect()
+    }
+}
+
+/// Hears whether a program listens behind an address.
+#[derive(Clone)]
+pub struct Ear(Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>);
+
+impl Ear {
+    /// An ear that asks `listens`, which must not block for longer than a few milliseconds.
+    pub fn new(listens: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listens))
+    }
+}
+
+/// Two ears at one socket hear the same.
+impl PartialEq for Ear {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Ear {}
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ear")
+    }
 }
 
 /// Why a program cannot be reached, as it is told.
@@ -158,7 +195,7 @@ mod tests {
 
     fn at(port: u16) -> Standing {
         let addresses = [SocketAddr::from(([127, 0, 0, 1], port))];
-        Standing::At(Spot { addresses: addresses.into(), socket: u64::from(port) })
+        Standing::At(Spot { addresses: addresses.into(), socket: u64::from(port), ear: None })
     }
 
     #[tokio::test(start_paused = true)]

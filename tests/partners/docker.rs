@@ -5,6 +5,7 @@
 
 use std::{
     fs, future,
+    io::{self, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -24,9 +25,9 @@ use tokio::sync::watch;
 
 use crate::{
     alone,
-    client::{PATIENCE, ask, run, until},
+    client::{PATIENCE, ask, curl, run, until},
     installed::Tool::{Curl, Docker},
-    load::Load,
+    load::{Figures, Load},
     program::{self, Group},
     proxy::Portolan,
 };
@@ -130,8 +131,7 @@ fn a_container_is_restarted_on_another_port_and_no_request_fails() {
         assert_ne!(engine.published("web"), before);
         load.go_on_for(3 * SECOND);
 
-        let figures = load.stop();
-        assert!(figures.failed.is_empty(), "{:?}", figures.failed);
+        let figures = none_failed(load, "restarted");
         assert!(figures.held > 0, "somebody asked while it was away");
     });
 }
@@ -150,8 +150,7 @@ fn a_container_is_killed_and_whoever_asks_meanwhile_waits_for_it_or_is_told() {
         engine.docker(&["start", "web"]);
         load.go_on_for(3 * SECOND);
 
-        let figures = load.stop();
-        assert!(figures.failed.is_empty(), "{:?}", figures.failed);
+        let figures = none_failed(load, "killed");
         assert!(figures.held > 0, "somebody asked while it was away");
     });
 }
@@ -171,8 +170,7 @@ fn a_container_is_frozen_and_whoever_asks_meanwhile_waits_for_it_or_is_told() {
         engine.docker(&["unpause", "web"]);
         load.go_on_for(3 * SECOND);
 
-        let figures = load.stop();
-        assert!(figures.failed.is_empty(), "{:?}", figures.failed);
+        let figures = none_failed(load, "frozen");
         assert!(figures.held > 0, "somebody asked while it was frozen");
     });
 }
@@ -191,8 +189,7 @@ fn an_engine_is_restarted_while_its_container_lives_and_no_request_fails() {
         engine.begin();
         load.go_on_for(3 * SECOND);
 
-        let figures = load.stop();
-        assert!(figures.failed.is_empty(), "{:?}", figures.failed);
+        none_failed(load, "left alone by its engine");
     });
 }
 
@@ -223,9 +220,20 @@ now = { path = '/now', to = { container = 'web', port = 8080 }, strip_prefix = t
     portolan
 }
 
-/// What is said at once.
+/// Ends the load, tells its figures, and sees that no request has failed.
+fn none_failed(load: Load, what: &str) -> Figures {
+    let figures = load.stop();
+    // Not `eprintln!`, which a test that passes is not heard with.
+    io::stderr().write_all(format!("container {what}: {figures}\n").as_bytes()).unwrap();
+    assert!(figures.failed.is_empty(), "{:?}", figures.failed);
+    figures
+}
+
+/// What is said at once; nothing by who was just frozen.
 fn page(portolan: &Portolan) -> String {
-    ask(&portolan.url("/now/"), &["-H", "Accept: application/json"]).body
+    let arguments = ["-H", "Accept: application/json", "--max-time", "2"];
+    let output = curl(&portolan.url("/now/"), &arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Where this machine has no IPv6, Docker publishes for it all the same.

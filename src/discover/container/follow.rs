@@ -23,8 +23,9 @@ use super::{
 /// Between two lists of one engine, however many events it sends.
 const PACE: Duration = Duration::from_millis(50);
 
-/// How long after an event the list is taken once more: Docker tells of a pause before its own list knows it.
-const SETTLED: Duration = Duration::from_millis(200);
+/// For how long lists are taken, at that pace, behind an event: Docker tells of a pause and of an end before its own list
+/// knows it, by some 30 ms where nothing else is to be done.
+const SETTLING: Duration = Duration::from_millis(250);
 
 /// Between two tries to reach an engine, at first and at most.
 const RETRIES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -149,23 +150,20 @@ impl View {
     async fn attend(&self, pause: &mut Duration) -> Result<Infallible, Trouble> {
         let mut session = Session::begin(self).await?;
         let mut events = session.events().await?;
-        let mut again = session.refresh().await?.again();
+        let mut learned = session.refresh().await?;
+        // When the list tells all that the events have told.
+        let mut settled = Instant::now();
         *pause = RETRIES.0;
         loop {
-            let listed = Instant::now();
-            let event = match again {
-                Some(soon) => timeout_at(soon, events.next()).await.ok(),
-                None => Some(events.next().await),
-            };
-            let settled = match event {
-                Some(event) => {
-                    event?;
-                    pass_over(&mut events, listed + PACE).await?;
-                    Some(Instant::now() + SETTLED)
-                }
-                None => None,
-            };
-            again = session.refresh().await?.again().or(settled);
+            let next = Instant::now() + PACE;
+            let is_done = matches!(learned, Learned::All) && settled <= next;
+            if is_done {
+                events.next().await?;
+            }
+            if pass_over(&mut events, next).await? || is_done {
+                settled = Instant::now() + SETTLING;
+            }
+            learned = session.refresh().await?;
         }
     }
 
@@ -175,15 +173,17 @@ impl View {
     }
 }
 
-/// Reads events and lets them be, until then.
-async fn pass_over(events: &mut Events, until: Instant) -> Result<(), Trouble> {
+/// Reads events and lets them be, until then; whether there was any.
+async fn pass_over(events: &mut Events, until: Instant) -> Result<bool, Trouble> {
+    let mut was_any = false;
     while Instant::now() < until {
         match timeout_at(until, events.next()).await {
             Ok(event) => event?,
             Err(_elapsed) => break,
         }
+        was_any = true;
     }
-    Ok(())
+    Ok(was_any)
 }
 
 /// A talk with one run of an engine.
@@ -207,16 +207,6 @@ enum Learned {
     All,
     /// The time was over before every container had been looked at.
     Part,
-}
-
-impl Learned {
-    /// When the next list is to be taken, whatever happens.
-    fn again(&self) -> Option<Instant> {
-        match self {
-            Self::All => None,
-            Self::Part => Some(Instant::now() + PACE),
-        }
-    }
 }
 
 impl<'v> Session<'v> {

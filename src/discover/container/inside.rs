@@ -73,7 +73,7 @@ impl Inside {
 
     /// Whether its first process is still there.
     pub(super) fn is_there(&self) -> bool {
-        is_in(self.pid, &self.id)
+        is_in(self.pid, &self.id) && !is_ending(self.pid)
     }
 
     /// Listens at a port, by `network` from the outside or not.
@@ -89,6 +89,17 @@ impl Inside {
         port_of.remember(&sound, Instant::now());
         sound
     }
+}
+
+/// Whether a process is about to be gone: the end of the first one takes the others of its container along, whose sockets
+/// still listen until it is their turn.
+fn is_ending(pid: u32) -> bool {
+    /// `PF_EXITING` of the kernel's `linux/sched.h`.
+    const EXITING: u32 = 4;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name stands in parentheses and may have any in it; flags are the seventh word behind it (`man 5 proc_pid_stat`).
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0)
 }
 
 #[cfg(test)]
@@ -224,6 +235,18 @@ mod tests {
         let inside = Inside { id: "1d0f".repeat(16), ..here() };
         assert_eq!(inside.listen(port, &Network::Own), Sound::Ended);
         assert_eq!(Inside::of(std::process::id(), &inside.id), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_there_before_anybody_has_noticed() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let until_it_ends = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&child)), until_it_ends).unwrap();
+        assert!(is_ending(child.id()));
+        assert!(!is_ending(std::process::id()));
+        child.wait().unwrap();
+        assert!(is_ending(child.id()));
     }
 
     #[test]
