@@ -8,6 +8,7 @@
 //! | `POST /v1/services` with a [`ServicesOrder`] | [`Accepted`] |
 //! | `GET /v1/logs?follow=1&name=a&name=b` | lines of [`LogLine`] |
 //! | `POST /v1/runs` with a [`Register`] | lines: [`Registered`], then [`RunNews`]; the run lives as long as the connection |
+//! | `POST /v1/runs/end` | [`Accepted`]: what this process has registered is gone |
 //!
 //! What is refused is answered with a status of 400 or above and a [`Problem`].
 

@@ -147,7 +147,7 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
     let mut pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
     // `portolan run` may have started this very proxy, and what that looks after.
     let own = std::process::id();
-    if root != own {
+    if root != own && pids.contains(&own) {
         let ours = scene.processes.descendants(own);
         pids.retain(|pid| *pid != own && !ours.contains(pid));
     }
