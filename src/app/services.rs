@@ -82,6 +82,8 @@ struct Entry {
     job: Job,
     port: u16,
     found: Option<Found>,
+    /// The program's own process.
+    pid: Option<u32>,
     /// Whether `up` has said that it may run.
     is_up: bool,
     use_seen: (u64, Instant),
@@ -146,6 +148,7 @@ impl Services {
             job,
             port,
             found: None,
+            pid: None,
             is_up: false,
             use_seen: (0, Instant::now()),
             asked: Arc::default(),
@@ -248,6 +251,7 @@ impl Services {
             let status = self.board.borrow().get(&entry.service.name).cloned();
             let is_starting = status.as_ref().is_some_and(|status| status.state == State::Starting);
             let keeper = status.and_then(|status| status.keeper);
+            entry.pid = keeper.and_then(|keeper| scene.processes.children(keeper).first().copied());
             entry.found = keeper.and_then(|keeper| of_tree(keeper, scene, Some(entry.port)).ok());
             if let (Some(keeper), Some(found)) = (keeper, &entry.found) {
                 entry.job.listens(keeper);
@@ -358,13 +362,13 @@ async fn next(news: &mut broadcast::Receiver<Line>) -> Option<String> {
 }
 
 fn json(line: Line) -> String {
-    let stream = if line.stream == Stream::Out { "out" } else { "err" };
-    let told = LogLine { name: line.name.to_string(), stream: stream.into(), text: line.text };
+    let told = LogLine { name: line.name.to_string(), stream: line.stream.word().into(), text: line.text };
     serde_json::to_string(&told).unwrap_or_default()
 }
 
 fn missed(count: u64) -> String {
-    let told = LogLine { name: "portolan".into(), stream: "err".into(), text: format!("{count} lines were not shown") };
+    let stream = Stream::Note.word().into();
+    let told = LogLine { name: "portolan".into(), stream, text: format!("{count} lines were not shown") };
     serde_json::to_string(&told).unwrap_or_default()
 }
 
@@ -419,9 +423,10 @@ impl Entry {
 
     fn absent(&self, kind: Absent, message: &str, status: &Status) -> Standing {
         let mut notes = Vec::new();
-        if let Some(keeper) = status.keeper {
+        if status.keeper.is_some() {
             let age = status.since.elapsed().unwrap_or_default().as_secs();
-            notes.push(format!("it was started {age} s ago, and its keeper is pid {keeper}"));
+            let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            notes.push(format!("it was started {age} s ago{pid}"));
         }
         if let (Some(exit), None) = (&status.exit, status.keeper) {
             let times =

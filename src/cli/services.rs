@@ -42,7 +42,7 @@ pub(super) fn logs(global: &Global, names: &[String], follow: bool, terminal: &T
             if terminal.json {
                 writeln!(io::stdout(), "{}", json!(line))?;
             } else {
-                let stream = if line.stream == "err" { Stream::Err } else { Stream::Out };
+                let stream = Stream::of(&line.stream);
                 look.print(&line.name, stream, &line.text)?;
             }
         }

@@ -176,7 +176,7 @@ pub struct ServicesOrder {
 pub struct LogLine {
     /// Whose.
     pub name: String,
-    /// `out` or `err`.
+    /// `out`, `err`, or `note` for what portolan says of it.
     pub stream: String,
     /// Without its end.
     pub text: String,
