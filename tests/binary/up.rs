@@ -324,7 +324,7 @@ fn nobody_is_left_behind_when_the_terminal_is_closed() {
 
 #[test]
 fn a_service_that_talks_without_end_takes_bounded_memory() {
-    const SAID: &str = "head -c 300000000 /dev/zero | tr '\\000' x";
+    const SAID: &str = "head -c 300000000 /dev/zero | tr '\\\\000' x";
     let home = Home::with_table(&format!(
         "[services]\n\
          lines = \"{SAID} | fold -w 100; touch lines; exec sleep 1000\"\n\
@@ -475,14 +475,33 @@ fn the_running_proxy_tells_its_urls_and_is_stopped() {
 }
 
 #[test]
-fn two_ups_of_one_table_are_one_too_many() {
-    let home = Home::with_table("[services]\napi = \"exec python3 server.py\"\n[routes]\napi = 'api'\n");
-    let first = home.up();
+fn a_second_up_joins_the_first_and_starts_nothing_twice() {
+    let home =
+        Home::with_table("[services]\napi = \"exec python3 server.py log=log says=hello\"\n[routes]\napi = 'api'\n");
+    let _first = home.up();
     let pid = home.told_by("api.localhost")["pid"].clone();
-    let said = home.say(&["up"]);
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains(&format!("pid {}", first.pid())), "{}", said.err);
+    let second = home.up();
+    second.out.wait_for(|line| line.ends_with("│ hello"));
     assert_eq!(home.told_by("api.localhost")["pid"], pid);
+    assert_eq!(home.lines("log"), ["server starts", "server listens", "server says it"]);
+}
+
+#[test]
+fn two_projects_that_start_at_once_give_no_port_twice() {
+    let table = "[services]\napi = \"exec python3 server.py\"\nweb = \"exec python3 server.py\"\n";
+    let homes = [(); 3].map(|()| Home::with_table(table));
+    let _ups = homes.each_ref().map(Home::up);
+    let mut ports = Vec::new();
+    for home in &homes {
+        home.wait(&["api", "web"]);
+        for name in ["api", "web"] {
+            assert_eq!(home.service(name)["restarts"], 0, "{name}");
+            ports.push(home.port_of(name));
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 6, "{ports:?}");
 }
 
 #[test]
