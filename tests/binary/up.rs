@@ -4,6 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{get_of_host, until},
     processes::{Home, Running, is_taken, text, usual_descriptors, was_held},
-    program::{PATIENCE, run},
+    program::{PATIENCE, Portolan, run},
 };
 
 impl Home {
@@ -323,26 +324,27 @@ fn nobody_is_left_behind_when_the_terminal_is_closed() {
 }
 
 #[test]
-fn a_service_that_talks_without_end_takes_bounded_memory() {
+fn services_that_talk_without_end_take_bounded_memory() {
     const SAID: &str = "head -c 300000000 /dev/zero | tr '\\\\000' x";
     let home = Home::with_table(&format!(
         "[services]\n\
          lines = \"{SAID} | fold -w 100; touch lines; exec sleep 1000\"\n\
          one_line = \"{SAID}; touch one_line; exec sleep 1000\"\n",
     ));
-    home.up_detached();
-    let peak = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap();
+    let mut up = home.portolan(&["up"]);
+    // It ends with the home.
+    let up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("all is said", || ["lines", "one_line"].iter().all(|file| home.folder().file(file).exists()));
-    let grown = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap() - peak;
-    assert!(grown <= 32 * 1024 * 1024, "it grew by {grown} bytes");
+    let peak = peak_memory(up.id());
+    assert!(peak <= 100 * 1024 * 1024, "it took {peak} bytes");
     assert_eq!(home.say(&["logs", "lines"]).code, 0);
 }
 
-/// The most memory that a process ever held, in bytes; 0 when it has gone.
-fn peak_memory(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.map_or(0, |line| line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024)
+/// The most memory that a process ever held, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[test]
@@ -365,6 +367,14 @@ fn a_service_can_start_with_the_first_request_and_stop_when_nobody_asks() {
         assert!(!is_taken(port));
         assert_eq!(home.lines("log").iter().filter(|line| *line == "lazy starts").count(), round);
     }
+}
+
+#[test]
+fn the_first_request_of_all_waits_for_its_service() {
+    let home = Home::with_table("[services]\napi = \"exec python3 server.py\"\n[routes]\napi = 'api'\n");
+    let up = Portolan::start(home.portolan(&["up"]));
+    let answer = get_of_host(up.address(), "api.localhost", "/");
+    assert!(answer.status == 200 && was_held(&answer), "{answer:?}");
 }
 
 #[test]
