@@ -152,7 +152,7 @@ impl Instance {
             engines,
             follower,
             identities: Identities::default(),
-            ports: Ports::new(),
+            ports: Ports::new(port),
             asks,
             control,
             purpose: setting.purpose,

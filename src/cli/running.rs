@@ -13,6 +13,7 @@ use crate::{
         socket,
     },
     diagnostic::Diagnostic,
+    process::Processes,
 };
 
 /// Runs a command's few questions to their end.
@@ -61,9 +62,9 @@ pub(super) async fn status(global: &Global) -> Result<(Client, Status), Stop> {
 
 /// Returns when the process of a portolan that was told to end is gone, and all that it looks after with it.
 pub(super) async fn ended(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed());
-    while pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) {
-        sleep(Duration::from_millis(20)).await;
+    // One that nobody has asked for its exit code yet has ended all the same.
+    while Processes::now().get(pid).is_some_and(|process| !process.is_zombie) {
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
