@@ -19,6 +19,8 @@ pub(super) struct Identities {
 #[derive(Debug)]
 struct Held {
     socket: u64,
+    /// Who held it first.
+    first: Owner,
     owner: Owner,
     /// What was said when it changed hands.
     changed: Option<String>,
@@ -43,8 +45,10 @@ impl Identities {
             let Some(pid) = holder(socket.address, scene) else { continue };
             let owner = Owner { program: process::program(pid).unwrap_or_default(), folder: process::folder(pid) };
             let changed = known.and_then(|before| before.told(port, &owner, pid));
-            said.extend(changed.as_ref().map(|changed| format!("route {route}: {changed}")));
-            self.by_port.insert(port, Held { socket: socket.inode, owner, changed });
+            let is_news = known.is_some_and(|before| before.owner != owner);
+            said.extend(changed.iter().filter(|_| is_news).map(|changed| format!("route {route}: {changed}")));
+            let first = known.map_or_else(|| owner.clone(), |before| before.first.clone());
+            self.by_port.insert(port, Held { socket: socket.inode, first, owner, changed });
         }
         said
     }
@@ -56,12 +60,10 @@ impl Identities {
 }
 
 impl Held {
-    /// The sentence, if somebody else holds the port now; one that was said stays until the port is its first owner's again.
+    /// The sentence, if somebody else holds the port now than at first.
     fn told(&self, port: u16, now: &Owner, pid: u32) -> Option<String> {
-        if self.owner == *now {
-            return self.changed.clone();
-        }
-        Some(format!("port {port} is held by {} (pid {pid}) now, before it was {}", now.words(), self.owner.words()))
+        let (now_held, first) = (now.words(), self.first.words());
+        (self.first != *now).then(|| format!("port {port} is held by {now_held} (pid {pid}) now, at first by {first}"))
     }
 }
 

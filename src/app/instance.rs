@@ -75,6 +75,8 @@ pub enum Happening {
 pub struct Setting {
     /// Why it runs.
     pub purpose: Purpose,
+    /// Why no program may be started from its table, if none may.
+    pub distrust: Option<String>,
     /// The file of the table.
     pub file: Option<PathBuf>,
     /// Takes the lines of services.
@@ -101,6 +103,7 @@ pub struct Instance {
     asks: mpsc::Receiver<Ask>,
     control: Option<JoinHandle<()>>,
     purpose: Purpose,
+    distrust: Option<String>,
     since: SystemTime,
     /// When it ends unless a run comes.
     unused: Instant,
@@ -156,6 +159,7 @@ impl Instance {
             asks,
             control,
             purpose: setting.purpose,
+            distrust: setting.distrust,
             since: SystemTime::now(),
             unused: now + FIRST,
             next_look: now,
@@ -173,7 +177,10 @@ impl Instance {
 
     /// Starts these services and what they need; all if none is named.
     pub fn up(&mut self, names: &[String]) -> Result<Vec<String>, Problem> {
-        self.services.up(names)
+        let started = self.services.up(names)?;
+        // Whoever asks from now on waits for them.
+        self.look_up();
+        Ok(started)
     }
 
     /// Puts the table of the file in force as it is now.
@@ -244,7 +251,8 @@ impl Instance {
     fn over(&self) -> Option<Instant> {
         match self.purpose {
             Purpose::Serve | Purpose::Up => None,
-            Purpose::Run => self.runs.is_empty().then_some(self.unused),
+            // What `up` has started in it since needs it, too.
+            Purpose::Run => (self.runs.is_empty() && !self.services.is_wanted()).then_some(self.unused),
         }
     }
 
@@ -257,6 +265,7 @@ impl Instance {
         if has_changed || is_news || (is_waited_for && self.follower.is_stale()) {
             self.look_up();
         }
+        self.services.ask_again();
         let snapshot = self.proxy.table();
         self.services.attend(&snapshot);
         let is_busy = self.services.is_busy() || !self.runs.is_empty();
@@ -299,12 +308,14 @@ impl Instance {
     }
 
     fn define_services(&mut self) {
-        let sockets: Vec<u16> = self.follower.sockets().iter().map(|socket| socket.address.port()).collect();
+        let mut taken: Vec<u16> = self.follower.sockets().iter().map(|socket| socket.address.port()).collect();
+        taken.extend(self.proxy.addresses().iter().map(SocketAddr::port));
+        taken.extend(self.base.services.iter().filter_map(|service| service.port));
         let (base, port) = (&self.base, self.port());
         let url = |name: &str, given: u16| {
             service_url(base, name, port).unwrap_or_else(|| format!("http://127.0.0.1:{given}"))
         };
-        self.services.define(&base.services, &mut self.ports, |port| sockets.contains(&port), url);
+        self.services.define(&base.services, &mut self.ports, |port| taken.contains(&port), url);
     }
 
     fn port(&self) -> u16 {
@@ -356,8 +367,12 @@ impl Instance {
     }
 
     fn order(&mut self, action: api::Action, names: &[String], reply: Reply<Accepted>) {
+        if let (Some(why), true) = (&self.distrust, action != api::Action::Down) {
+            let problem = Problem::new("untrusted-table", why.clone());
+            return tell(reply, Err(problem.help("have the proxy serve it by its name: `portolan serve -c FILE`")));
+        }
         let ordered = match action {
-            api::Action::Up => self.services.up(names),
+            api::Action::Up => self.up(names),
             api::Action::Restart => self.services.restart(names),
             api::Action::Down => self.services.down(names),
         };

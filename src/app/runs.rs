@@ -3,11 +3,19 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::follow::{at, gone};
+use super::{
+    follow::{at, gone},
+    services::CLOSELY,
+};
 use crate::{
-    config::{Action, Address, Filters, HostMatch, Match, PathMatch, Route, Sought, Target, Words, plain_forward},
+    config::{
+        Action, Address, Filters, HostMatch, Match, OWN_HOST, PathMatch, Route, Sought, Target, Words, plain_forward,
+    },
     control::{
         Feed, Registration,
         api::{Problem, Register, Registered, RunNews, RunStatus},
@@ -35,6 +43,7 @@ struct Run {
     port: u16,
     route: Route,
     found: Option<Found>,
+    since: Instant,
     /// Whether it has ever listened: its route is there from then on.
     has_listened: bool,
     news: mpsc::Sender<String>,
@@ -51,9 +60,9 @@ impl Runs {
         self.list.is_empty()
     }
 
-    /// Whether one of them has not listened yet.
+    /// Whether one of them was started just now and has not listened yet.
     pub(super) fn is_starting(&self) -> bool {
-        self.list.iter().any(|run| !run.has_listened)
+        self.list.iter().any(|run| !run.has_listened && run.since.elapsed() < CLOSELY)
     }
 
     /// The routes of those that have begun to listen.
@@ -70,7 +79,20 @@ impl Runs {
         ports: &mut Ports,
         is_taken: impl Fn(u16) -> bool,
     ) -> Result<Registration, Problem> {
+        let is_label = |label: &String| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        // A process that this system cannot name could be any.
+        if pid == 0 || wish.labels.is_empty() || !wish.labels.iter().all(is_label) {
+            return Err(Problem::new("bad-request", "a run has a process and labels of a host name"));
+        }
         let route = route(&wish, around.project);
+        if route.matches.hosts == [HostMatch::Exact(OWN_HOST.into())] {
+            return Err(Problem::new("name-taken", format!("{OWN_HOST} is portolan's own host"))
+                .help("give the command another name: `portolan run --name app -- …`"));
+        }
         self.refuse_a_second(&wish, &route, around.routes)?;
         let given = || ports.give(&wish.name, is_taken);
         let no_port = || Problem::new("no-port", "no port between 49152 and 65535 is free").help("end some programs");
@@ -85,7 +107,17 @@ impl Runs {
             let _ = ended.send(id);
         });
         let given = Registered { url: Words::of(&route).url(around.port), port, proxy: around.url.to_owned() };
-        self.list.push(Run { id, wish, pid, port, route, found: None, has_listened: false, news });
+        self.list.push(Run {
+            id,
+            wish,
+            pid,
+            port,
+            route,
+            found: None,
+            since: Instant::now(),
+            has_listened: false,
+            news,
+        });
         Ok(Registration { given, news: Feed(lines), alive })
     }
 

@@ -33,7 +33,7 @@ use crate::{
     live::Snapshot,
     supervise::{
         Board, Circumstances, Job, Order, State, Status,
-        output::{Line, Printer, Stream},
+        output::{Line, Printer, Stream, plain},
         plan,
         port::Ports,
     },
@@ -51,7 +51,7 @@ const ASK: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a start is watched closely. What has not listened by then is a worker that never will, or takes its time.
-const CLOSELY: Duration = Duration::from_secs(30);
+pub(super) const CLOSELY: Duration = Duration::from_secs(30);
 
 /// What the services share.
 #[derive(Debug, Clone, Default)]
@@ -112,15 +112,18 @@ impl Services {
         let mut before: HashMap<String, Entry> =
             self.entries.drain(..).map(|entry| (entry.service.name.clone(), entry)).collect();
         for service in services {
-            let entry = match before.remove(&service.name) {
-                Some(entry) => entry.redefined(service),
-                None => {
-                    let given = || ports.give(&service.name, &is_taken).unwrap_or_default();
-                    let port = service.port.unwrap_or_else(given);
-                    self.entry(service, port)
-                }
-            };
-            self.entries.push(entry);
+            let known = before.remove(&service.name);
+            // The one that was given stays; one that was written may not.
+            let kept = known.as_ref().filter(|entry| entry.service.port.is_none()).map(|entry| entry.port);
+            let given = || kept.or_else(|| ports.give(&service.name, &is_taken)).unwrap_or_default();
+            let port = service.port.unwrap_or_else(given);
+            if let Some(left) = kept.filter(|kept| *kept != port) {
+                ports.take_back(left);
+            }
+            self.entries.push(match known {
+                Some(entry) => entry.redefined(service, port),
+                None => self.entry(service, port),
+            });
         }
         for entry in before.into_values().filter(|entry| entry.service.port.is_none()) {
             ports.take_back(entry.port);
@@ -137,12 +140,13 @@ impl Services {
         let name = service.name.clone();
         let make = move |service: &Service| {
             let mut others = others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let port = others.iter().find(|(other, ..)| *other == name).map_or(0, |(_, port, _)| *port);
             others.retain(|(other, ..)| *other != name);
             port_is_free(service)?;
             plan(service, &Circumstances { port, proxy: proxy.clone(), others, is_coloured })
         };
         let World { descriptors, printer, .. } = &self.world;
-        let job = Job::new(service.clone(), port, *descriptors, printer.clone(), Arc::clone(&self.board), make);
+        let job = Job::new(service.clone(), *descriptors, printer.clone(), Arc::clone(&self.board), make);
         Entry {
             service: service.clone(),
             job,
@@ -155,17 +159,21 @@ impl Services {
         }
     }
 
-    /// Starts these, and what they need; all if none is named. A service that starts on request may start from now on.
+    /// Starts these, and what they need; all if none is named. A service that starts on request, and that no other one needs,
+    /// may start from now on.
     pub(super) fn up(&mut self, names: &[String]) -> Result<Vec<String>, Problem> {
         let wanted = self.with_needs(names)?;
+        let needed = self.needs_of(&wanted);
         for entry in self.entries.iter_mut().filter(|entry| wanted.contains(&entry.service.name)) {
-            entry.is_up = true;
-            entry.use_seen.1 = Instant::now();
-            if entry.service.start == Start::WithUp {
-                entry.job.order(Order::Start);
-            }
+            let is_due = entry.service.start == Start::WithUp || needed.contains(&entry.service.name);
+            entry.may_run(is_due.then_some(Order::Start));
         }
         Ok(self.in_order(&wanted))
+    }
+
+    fn needs_of(&self, names: &HashSet<String>) -> HashSet<String> {
+        let wanted = self.entries.iter().filter(|entry| names.contains(&entry.service.name));
+        wanted.flat_map(|entry| entry.service.needs.iter().cloned()).collect()
     }
 
     /// Ends these; all if none is named.
@@ -184,9 +192,15 @@ impl Services {
         if names.is_empty() {
             wanted.retain(|name| self.status(name).is_some_and(|status| status.state != State::Stopped));
         }
-        for entry in self.entries.iter_mut().filter(|entry| wanted.contains(&entry.service.name)) {
-            entry.is_up = true;
-            entry.job.order(Order::Restart);
+        // What they need must run; what of it runs is left alone.
+        let needed = self.needs_of(&self.with_needs(&self.in_order(&wanted))?);
+        for entry in &mut self.entries {
+            let name = &entry.service.name;
+            if wanted.contains(name) {
+                entry.may_run(Some(Order::Restart));
+            } else if needed.contains(name) {
+                entry.may_run(Some(Order::Start));
+            }
         }
         Ok(self.in_order(&wanted))
     }
@@ -245,45 +259,67 @@ impl Services {
         self.board.borrow().values().any(|status| status.state == State::Starting && is_new(status.since))
     }
 
+    /// Asks those again that listen and have not answered at the path of their `ready`: no socket tells of that.
+    pub(super) fn ask_again(&self) {
+        for entry in &self.entries {
+            let status = self.status(&entry.service.name).filter(|status| status.state == State::Starting);
+            let keeper = status.and_then(|status| status.keeper);
+            if let (Some(keeper), Some(found), Ready::Path(path)) = (keeper, &entry.found, &entry.service.ready) {
+                entry.ask(keeper, found, path);
+            }
+        }
+    }
+
+    /// Whether any of them is wanted.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_busy() || self.entries.iter().any(|entry| entry.is_up)
+    }
+
     /// Looks where each of them listens, and tells those that wait for just that.
     pub(super) fn look(&mut self, scene: Scene<'_>) {
         for entry in &mut self.entries {
             let status = self.board.borrow().get(&entry.service.name).cloned();
-            let is_starting = status.as_ref().is_some_and(|status| status.state == State::Starting);
             let keeper = status.and_then(|status| status.keeper);
             entry.pid = keeper.and_then(|keeper| scene.processes.children(keeper).first().copied());
             entry.found = keeper.and_then(|keeper| of_tree(keeper, scene, Some(entry.port)).ok());
-            if let (Some(keeper), Some(found)) = (keeper, &entry.found) {
+            if let (Some(keeper), Some(_)) = (keeper, &entry.found) {
                 entry.job.listens(keeper);
-                if let (true, Ready::Path(path)) = (is_starting, &entry.service.ready) {
-                    entry.ask(keeper, found, path);
-                }
             }
         }
     }
 
     /// Starts what a request waits for, and ends what nobody has asked for in a long time.
     pub(super) fn attend(&mut self, snapshot: &Snapshot) {
+        let mut awaited = Vec::new();
+        let board = self.board.borrow().clone();
+        let at_work: HashSet<String> =
+            board.iter().filter(|(_, status)| status.keeper.is_some()).map(|(name, _)| name.clone()).collect();
+        let needed = self.needs_of(&at_work);
         for entry in &mut self.entries {
-            let Start::OnRequest { idle } = entry.service.start else { continue };
-            let endpoints: Vec<&Arc<Endpoint>> =
-                snapshot.endpoints().filter(|endpoint| leads_to(endpoint, &entry.service.name)).collect();
-            let state = self.board.borrow().get(&entry.service.name).map(|status| status.state.clone());
+            let (name, Start::OnRequest { idle }) = (&entry.service.name, entry.service.start) else { continue };
+            let Some(status) = board.get(name) else { continue };
+            let endpoints: Vec<_> = snapshot.endpoints().filter(|endpoint| leads_to(endpoint, name)).collect();
             let is_waited_for =
                 endpoints.iter().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0));
-            if entry.is_up && is_waited_for && state.as_ref().is_some_and(State::is_at_rest) {
-                entry.use_seen.1 = Instant::now();
-                entry.job.order(Order::Start);
+            if entry.is_up && is_waited_for && status.state.is_at_rest() {
+                awaited.push(name.clone());
             }
-            let (in_hand, begun) = endpoints
-                .iter()
-                .map(|endpoint| endpoint.counts())
-                .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            if in_hand > 0 || begun != entry.use_seen.0 {
+            let counts = endpoints.iter().map(|endpoint| endpoint.counts());
+            let (in_hand, begun) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let is_used = in_hand > 0 || is_waited_for || begun != entry.use_seen.0 || needed.contains(name);
+            // Nobody could have asked for one that was not ready.
+            if is_used || status.state != State::Ready {
                 entry.use_seen = (begun, Instant::now());
             }
-            if idle.is_some_and(|idle| entry.use_seen.1.elapsed() >= idle) && state == Some(State::Ready) {
+            if idle.is_some_and(|idle| entry.use_seen.1.elapsed() >= idle) {
                 entry.job.order(Order::Stop);
+            }
+        }
+        if !awaited.is_empty() {
+            // Names of the table, which are known.
+            let all = self.with_needs(&awaited).unwrap_or_default();
+            for entry in self.entries.iter_mut().filter(|entry| all.contains(&entry.service.name)) {
+                entry.may_run(Some(Order::Start));
             }
         }
     }
@@ -311,9 +347,10 @@ impl Services {
                 entry.absent(Absent::Starting, &message, &status)
             }
             State::Stopping => entry.absent(Absent::Starting, "it is being ended", &status),
-            State::Stopped if entry.is_up && entry.service.start != Start::WithUp => {
+            State::Stopped | State::Done if entry.is_up && entry.service.start != Start::WithUp => {
                 entry.absent(Absent::Starting, "it starts with the first request", &status)
             }
+            State::Stopped if entry.is_up => entry.absent(Absent::Starting, "it is about to start", &status),
             State::Stopped | State::Done => entry.at_rest(&status, scene),
         }
     }
@@ -390,12 +427,22 @@ fn leads_to(endpoint: &Endpoint, name: &str) -> bool {
 }
 
 impl Entry {
-    fn redefined(mut self, service: &Service) -> Self {
+    fn redefined(mut self, service: &Service, port: u16) -> Self {
         if self.service != *service {
             self.job.order(Order::Redefine(Box::new(service.clone())));
             self.service = service.clone();
         }
+        self.port = port;
         self
+    }
+
+    /// It may run from now on, and is given this order, if any.
+    fn may_run(&mut self, order: Option<Order>) {
+        self.is_up = true;
+        self.use_seen.1 = Instant::now();
+        if let Some(order) = order {
+            self.job.order(order);
+        }
     }
 
     /// Asks, unless that is under way or has just been done, whether the service answers at the path of its `ready`.
@@ -481,9 +528,4 @@ impl Entry {
         notes.extend(self.last_lines());
         gone(Absent::Gone, message, &notes, &[&help])
     }
-}
-
-/// A line without the colours that its program gave it.
-fn plain(text: &str) -> String {
-    anstream::adapter::strip_str(text).to_string()
 }

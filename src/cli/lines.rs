@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use super::terminal::Terminal;
 use crate::{
     config::Service,
+    diagnostic::printable,
     supervise::output::{Line, Printer, Stream},
 };
 
@@ -44,9 +45,9 @@ impl Look {
         }
     }
 
-    /// `api │ text`
+    /// `api │ text`; of the program's own control characters only colours get through, where there are any.
     fn line(&self, name: &str, text: &str, colour: bool) -> String {
-        let (width, bar) = (self.width, self.bar);
+        let (width, bar, text) = (self.width, self.bar, tamed(text, colour));
         match self.colours.get(name).filter(|_| colour) {
             // What the program's own colours have begun ends with its line.
             Some(code) => format!("\x1b[{code}m{name:<width$} {bar}\x1b[0m {text}\x1b[0m\n"),
@@ -61,6 +62,32 @@ impl Look {
             Stream::Err | Stream::Note => io::stderr().write_all(self.line(name, text, self.colour_err).as_bytes()),
         }
     }
+}
+
+/// A text that cannot move the cursor, clear the screen or fill the clipboard.
+fn tamed(text: &str, colour: bool) -> String {
+    let mut tame = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        tame.push_str(&rest[..at]);
+        let control = &rest[at..];
+        let length = colour_sequence(control).unwrap_or(0);
+        if length > 0 && colour {
+            tame.push_str(&control[..length]);
+        } else if length == 0 {
+            tame.push_str(&printable(&control.chars().take(1).collect::<String>()));
+        }
+        rest = &control[length.max(control.chars().next().map_or(0, char::len_utf8))..];
+    }
+    tame.push_str(rest);
+    tame
+}
+
+/// The length of a sequence that only changes colours and the like: `ESC [ digits ; .. m` (ECMA-48 §8.3.117).
+fn colour_sequence(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
+    parameters[end..].starts_with('m').then_some("\x1b[".len() + end + 1)
 }
 
 /// A thread that prints, so that a reader who is slow delays the programs and nothing else.
@@ -94,5 +121,19 @@ impl LinePrinter {
         drop(sender);
         // A thread that waits for a reader who never reads is left behind.
         let _ = timeout(patience, spawn_blocking(|| thread.join())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_get_through_and_nothing_else_that_drives_a_terminal() {
+        assert_eq!(tamed("\x1b[1;32mready\x1b[0m\tin 3 ms", true), "\x1b[1;32mready\x1b[0m\tin 3 ms");
+        assert_eq!(tamed("\x1b[1;32mready\x1b[0m", false), "ready");
+        assert_eq!(tamed("a\x1b[2Jb\rc", true), "a\\u{1b}[2Jb\\rc");
+        assert_eq!(tamed("\x1b]52;c;eHk=\x07", true), "\\u{1b}]52;c;eHk=\\u{7}");
+        assert_eq!(tamed("\x1b[", true), "\\u{1b}[");
     }
 }

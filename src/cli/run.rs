@@ -18,7 +18,9 @@ use tokio::{
 use super::{
     Outcome, Stop, background,
     flags::{Global, Run},
-    running, table_file,
+    running,
+    serve::is_at_a_terminal,
+    table_file,
     terminal::Terminal,
 };
 use crate::{
@@ -31,12 +33,16 @@ use crate::{
     process::Processes,
     supervise::{
         Circumstances, GRACE, expand,
-        keeper::{self, Task},
+        keeper::{self, Task, ignores},
     },
 };
 
 /// How soon a proxy that has gone is looked for again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a proxy that is about to come is waited for, and how often it is looked for meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_millis(50);
 
 /// How long our end may wait for the proxy.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -62,7 +68,11 @@ pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outc
         // Before the command starts: a signal that comes at once is for it, too.
         let mut signals = Signals::new()?;
         let client = Client::new(running::expected_port(global));
-        let (given, lines) = register(client, &wish, global).await?;
+        let registered = tokio::select! {
+            registered = register(client, &wish, global) => registered?,
+            signal = signals.next() => return Ok(ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(1))),
+        };
+        let (client, given, lines) = registered;
         let mut keeper = start(&arguments.command, &given)?;
         if terminal.interactive && !terminal.quiet {
             terminal.hint(&format!("{} leads here as soon as it listens", given.url));
@@ -81,7 +91,8 @@ pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outc
                 signal = signals.next() => {
                     pass_on(&keeper, signal);
                     // A command that does not end with its terminal is ended: nobody is left to do it.
-                    patience = patience.or((signal == rustix::process::Signal::HUP).then(|| Instant::now() + GRACE));
+                    let is_cut_off = signals.has_terminal && !is_at_a_terminal();
+                    patience = patience.or(is_cut_off.then(|| Instant::now() + GRACE));
                 }
                 () = over(patience) => {
                     patience = None;
@@ -93,21 +104,25 @@ pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outc
 }
 
 /// A name and a port from the proxy that runs, or from one that is started for this.
-async fn register(client: Client, wish: &Register, global: &Global) -> Result<(Registered, Lines), Stop> {
-    if let Some(registered) = try_register(client, wish).await? {
-        return Ok(registered);
+async fn register(client: Client, wish: &Register, global: &Global) -> Result<(Client, Registered, Lines), Stop> {
+    if let Some((given, lines)) = try_register(client, wish).await? {
+        return Ok((client, given, lines));
     }
     let mut words: Vec<OsString> = vec!["serve".into(), "--until-unused".into()];
     if let Some(file) = table_file(global) {
         words.extend(["-c".into(), load::files(&file)[0].clone().into_os_string()]);
     }
-    let started = background::start(words);
-    match (try_register(client, wish).await?, started) {
-        // Also where another `run` was faster, and ours found the port taken.
-        (Some(registered), _) => Ok(registered),
-        (None, Err(stop)) => Err(stop),
-        (None, Ok(())) => Err(running::unanswered(CallError::NotRunning(client.port()))),
+    let started = background::start(words).await;
+    let client = started.as_ref().map_or(client, |port| Client::new(*port));
+    // Also where another `run` was faster, and ours found the port taken: its control socket comes a moment later.
+    let patience = Instant::now() + PATIENCE;
+    while Instant::now() < patience {
+        if let Some((given, lines)) = try_register(client, wish).await? {
+            return Ok((client, given, lines));
+        }
+        sleep(SOON).await;
     }
+    Err(started.err().unwrap_or_else(|| running::unanswered(CallError::NotRunning(client.port()))))
 }
 
 async fn try_register(client: Client, wish: &Register) -> Result<Option<(Registered, Lines)>, Stop> {
@@ -116,7 +131,9 @@ async fn try_register(client: Client, wish: &Register) -> Result<Option<(Registe
             let given = lines.next().await.map_err(running::unanswered)?;
             Ok(given.map(|given| (given, lines)))
         }
-        Err(CallError::NotRunning(_)) => Ok(None),
+        // One that is about to end is as good as none.
+        Err(CallError::NotRunning(_) | CallError::Broken(_)) => Ok(None),
+        Err(CallError::Refused(problem)) if problem.code == "ending" => Ok(None),
         Err(error) => Err(running::unanswered(error)),
     }
 }
@@ -162,43 +179,49 @@ fn exit_code(status: std::process::ExitStatus) -> ExitCode {
 
 /// The signals that are for the command.
 struct Signals {
-    interrupt: Signal,
-    quit: Signal,
-    terminate: Signal,
+    interrupt: Option<Signal>,
+    quit: Option<Signal>,
     hangup: Option<Signal>,
+    terminate: Signal,
     users: [Signal; 2],
+    /// Whether there was a terminal at the start.
+    has_terminal: bool,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        use rustix::process::Signal;
         // Under `nohup` a hangup is ignored, and stays so.
-        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        let heeded = |number, kind| if ignores(number) { Ok(None) } else { signal(kind).map(Some) };
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
+            interrupt: heeded(Signal::INT, SignalKind::interrupt())?,
+            quit: heeded(Signal::QUIT, SignalKind::quit())?,
+            hangup: heeded(Signal::HUP, SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup,
             users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+            has_terminal: is_at_a_terminal(),
         })
     }
 
     async fn next(&mut self) -> rustix::process::Signal {
         use rustix::process::Signal;
         let [first, second] = &mut self.users;
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => drop(hangup.recv().await),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
+            () = heard(&mut self.interrupt) => Signal::INT,
+            () = heard(&mut self.quit) => Signal::QUIT,
+            () = heard(&mut self.hangup) => Signal::HUP,
             _ = self.terminate.recv() => Signal::TERM,
-            () = hangup => Signal::HUP,
             _ = first.recv() => Signal::USR1,
             _ = second.recv() => Signal::USR2,
         }
+    }
+}
+
+/// Returns when a signal comes, if it is heeded.
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -206,8 +229,13 @@ impl Signals {
 fn pass_on(keeper: &Child, signal: rustix::process::Signal) {
     use rustix::process::{Pid, Signal, kill_process};
     let is_of_terminal = matches!(signal, Signal::INT | Signal::QUIT) && is_in_foreground();
-    let Some(keeper) = keeper.id().filter(|_| !is_of_terminal) else { return };
-    for child in Processes::now().children(keeper) {
+    let Some(pid) = keeper.id() else { return };
+    let children = Processes::now().children(pid);
+    if children.is_empty() {
+        // It was not started yet, and is not to be started any more.
+        return terminate(keeper);
+    }
+    for child in children.into_iter().filter(|_| !is_of_terminal) {
         if let Some(child) = Pid::from_raw(child.cast_signed()) {
             // It may have ended meanwhile.
             let _ = kill_process(child, signal);
@@ -238,13 +266,6 @@ fn is_in_foreground() -> bool {
     [rustix::termios::tcgetpgrp(io::stdin()), rustix::termios::tcgetpgrp(io::stderr())]
         .into_iter()
         .any(|foreground| foreground.is_ok_and(|foreground| foreground == group))
-}
-
-/// Whether SIGHUP was ignored when we were started (`man 5 proc_pid_status`, SigIgn).
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// A command as one printable line.

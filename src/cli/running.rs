@@ -1,6 +1,6 @@
 //! The portolan that runs already: which one a command means, and what it says no to.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::time::sleep;
 
@@ -21,11 +21,15 @@ pub(super) fn block_on<T>(asking: impl Future<Output = Result<T, Stop>>) -> Resu
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asking)
 }
 
-/// The portolan that is meant: the one of PORTOLAN_LISTEN, of the table, or of the default port; where nobody answers there, the
-/// only other one of this user.
+/// The portolan that is meant: the one of PORTOLAN_LISTEN, of the table, or of the default port; where nobody answers there,
+/// and there is no table, the only other one of this user.
 pub(super) async fn client(global: &Global) -> Client {
     let expected = Client::new(expected_port(global));
     if is_there(expected).await {
+        return expected;
+    }
+    // In the folder of a table another proxy is not the one that is meant.
+    if table_file(global).is_some() {
         return expected;
     }
     let mut others = Vec::new();
@@ -51,6 +55,12 @@ pub(super) fn expected_port(global: &Global) -> u16 {
     let of_table = || load::load(&table_file(global)?, None).config.map(|config| config.listen);
     let listen = of_environment.or_else(of_table);
     listen.and_then(|listen| listen.required.first().map(SocketAddr::port)).unwrap_or(DEFAULT_PORT)
+}
+
+/// The table that is meant, where there is one.
+pub(super) fn table(global: &Global) -> Option<PathBuf> {
+    let found = || load::find_procfile(&std::env::current_dir().ok()?);
+    table_file(global).or_else(found).map(|file| load::files(&file)[0].clone())
 }
 
 /// What it is, as far as it runs.
@@ -93,7 +103,15 @@ pub(super) fn refusal(problem: Problem) -> Stop {
 
 /// The codes that a running portolan may give.
 fn code(code: &str) -> &'static str {
-    const CODES: [&str; 7] =
-        ["name-taken", "unknown-service", "another-table", "no-port", "bad-request", "unknown-request", "ending"];
+    const CODES: [&str; 8] = [
+        "untrusted-table",
+        "name-taken",
+        "unknown-service",
+        "another-table",
+        "no-port",
+        "bad-request",
+        "unknown-request",
+        "ending",
+    ];
     CODES.into_iter().find(|known| *known == code).unwrap_or("refused")
 }

@@ -25,6 +25,7 @@ use crate::{
     discover,
     live::Change,
     observe::{Format, Log},
+    supervise::keeper::ignores,
     watch::Watch,
 };
 
@@ -40,7 +41,8 @@ pub(super) fn run(global: &Global, arguments: &Serve, terminal: &Terminal) -> Ou
     let listen = super::typed_listen(arguments.listen.as_deref())?;
     let (config, table) = if arguments.routes.is_empty() {
         let Some(file) = table_file(global) else { return init::show_listeners(terminal) };
-        watched(&file, listen, terminal)?
+        let (config, table) = watched(&file, listen, terminal)?;
+        (config, table.map(|table| table.named(global.config.is_some())))
     } else {
         // What was typed goes over what the environment says; two things that were typed contradict each other.
         if global.config_was_typed {
@@ -59,7 +61,11 @@ pub(super) fn run_for_runs(global: &Global, listen: Option<&str>, terminal: &Ter
     detach();
     let typed = super::typed_listen(listen)?;
     let (config, table) = match table_file(global) {
-        Some(file) => watched(&file, typed, terminal)?,
+        // `run` has looked whether it is to be trusted.
+        Some(file) => {
+            let (config, table) = watched(&file, typed, terminal)?;
+            (config, table.map(|table| table.named(true)))
+        }
         None => (checked(load::inline(&[], typed.as_ref()), terminal)?, None),
     };
     serve(config, table, Task::Background, terminal, began)
@@ -187,7 +193,10 @@ fn setting(
         Task::Background => Purpose::Run,
         Task::Up { .. } => Purpose::Up,
     };
+    // Also for whoever asks this proxy to start services later: a table that was found, and that others may write.
+    let distrust = table.filter(|table| !table.is_named).and_then(|table| load::trusted(&table.file).err());
     let setting = Setting {
+        distrust: distrust.map(|problem| problem.message),
         purpose,
         file: table.map(|table| table.file.clone()),
         printer: printer.as_ref().map(LinePrinter::sender),
@@ -270,7 +279,7 @@ struct Signals {
 }
 
 /// Whether this process has a terminal that is open.
-fn is_at_a_terminal() -> bool {
+pub(super) fn is_at_a_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
@@ -282,11 +291,13 @@ pub(super) async fn end_asked() -> io::Result<()> {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        let ignored = ignores(rustix::process::Signal::HUP);
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            has_terminal: is_at_a_terminal(),
+            // Under `nohup` the end of the terminal is none of our concern.
+            has_terminal: is_at_a_terminal() && !ignored,
         })
     }
 
@@ -315,13 +326,27 @@ pub(super) struct TableFile {
     wanted: Listen,
     /// What was typed.
     listen: Option<Listen>,
+    /// Whether nobody else may become able to write what is started from it.
+    must_be_trusted: bool,
+    /// Whether somebody has named it, and not only been in its folder.
+    is_named: bool,
 }
 
 impl TableFile {
     /// The file whose table is served as `config`.
     fn new(file: PathBuf, watch: Watch, config: &Config, listen: Option<Listen>) -> Self {
         let listening = Listen { origin: None, ..config.listen.clone() };
-        Self { file, watch, wanted: listening.clone(), listening, listen }
+        Self { file, watch, wanted: listening.clone(), listening, listen, must_be_trusted: false, is_named: false }
+    }
+
+    /// Whether somebody has named it.
+    pub(super) fn named(self, is_named: bool) -> Self {
+        Self { is_named, ..self }
+    }
+
+    /// Whether a change is taken only as long as nobody else may have written it: services are started from it.
+    pub(super) fn watched_for_trust(self, must_be_trusted: bool) -> Self {
+        Self { must_be_trusted, ..self }
     }
 
     /// Puts the file as it is now in force, if it is good.
@@ -333,6 +358,10 @@ impl TableFile {
         let name = name.display();
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
             return refused(instance, voice, format!("{name} is empty; the table stays in force"), &[]);
+        }
+        if let Some(Err(problem)) = self.must_be_trusted.then(|| load::trusted(&self.file)) {
+            let text = format!("reload refused, the table stays in force: {name} is not to be trusted any more");
+            return refused(instance, voice, text, &[problem]);
         }
         let loaded = load::load(&self.file, self.listen.as_ref());
         let Some(config) = loaded.config else {

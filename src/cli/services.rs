@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     control::api::{Accepted, Action, LogLine, ServiceStatus, ServicesOrder, Status},
+    diagnostic::Diagnostic,
     supervise::output::Stream,
 };
 
@@ -35,6 +36,11 @@ pub(super) fn logs(global: &Global, names: &[String], follow: bool, terminal: &T
     running::block_on(async {
         let (client, status) = running::status(global).await?;
         let look = Look::of(status.services.iter().map(|service| service.name.as_str()), terminal);
+        // A name that is none would not stand in a query either.
+        if let Some(unknown) = names.iter().find(|name| !status.services.iter().any(|service| service.name == **name)) {
+            let problem = Diagnostic::error("unknown-service", format!("the table has no service `{unknown}`"));
+            return Err(problem.help("`portolan ps` lists those that there are").into());
+        }
         let query: String = names.iter().map(|name| format!("&name={name}")).collect();
         let follow = u8::from(follow);
         let mut lines = client.lines(&format!("/v1/logs?follow={follow}{query}")).await.map_err(running::unanswered)?;
@@ -54,7 +60,7 @@ pub(super) fn logs(global: &Global, names: &[String], follow: bool, terminal: &T
 pub(super) fn restart(global: &Global, names: &[String], terminal: &Terminal) -> Outcome {
     let (client, accepted) = running::block_on(async {
         let client = running::client(global).await;
-        let order = ServicesOrder { action: Action::Restart, names: names.to_vec(), table: None };
+        let order = ServicesOrder { action: Action::Restart, names: names.to_vec(), table: running::table(global) };
         let accepted: Accepted = client.post("/v1/services", &order).await.map_err(running::unanswered)?;
         Ok((client, accepted))
     })?;
@@ -65,7 +71,7 @@ pub(super) fn restart(global: &Global, names: &[String], terminal: &Terminal) ->
 pub(super) fn down(global: &Global, names: &[String]) -> Outcome {
     running::block_on(async {
         let (client, status) = running::status(global).await?;
-        let order = ServicesOrder { action: Action::Down, names: names.to_vec(), table: None };
+        let order = ServicesOrder { action: Action::Down, names: names.to_vec(), table: running::table(global) };
         let accepted: Accepted = client.post("/v1/services", &order).await.map_err(running::unanswered)?;
         loop {
             match client.get::<Status>("/v1/status").await {

@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -59,9 +60,10 @@ pub(super) fn run(global: &Global, arguments: &Up, terminal: &Terminal) -> Outco
     match joined {
         Some(accepted) if arguments.detach => settled(Client::new(port), &accepted.services, terminal),
         Some(accepted) => attached(Client::new(port), accepted.services, terminal),
-        None if arguments.detach => in_background(file, arguments.listen.as_deref(), port, &order, terminal),
+        None if arguments.detach => in_background(file, arguments.listen.as_deref(), &order, terminal),
         None => {
             let attached = !arguments.detached;
+            let table = table.map(|table| table.named(true).watched_for_trust(global.config.is_none()));
             serve::serve(config, table, serve::Task::Up { names: order.names, attached }, terminal, began)
         }
     }
@@ -90,23 +92,18 @@ pub(super) fn table(global: &Global, terminal: &Terminal) -> Result<PathBuf, Sto
     Ok(procfile)
 }
 
-fn in_background(
-    file: PathBuf,
-    listen: Option<&str>,
-    port: u16,
-    order: &ServicesOrder,
-    terminal: &Terminal,
-) -> Outcome {
+fn in_background(file: PathBuf, listen: Option<&str>, order: &ServicesOrder, terminal: &Terminal) -> Outcome {
     let mut words = vec!["up".into(), "--detached".into(), "-c".into(), file.into_os_string()];
     if let Some(listen) = listen {
         words.extend(["--listen".into(), listen.into()]);
     }
     words.extend(order.names.iter().map(Into::into));
-    background::start(words)?;
-    let names = running::block_on(async {
+    let (port, names) = running::block_on(async {
+        let port = background::start(words).await?;
         let status: Status = Client::new(port).get("/v1/status").await.map_err(running::unanswered)?;
         let wanted = |name: &String| order.names.is_empty() || order.names.contains(name);
-        Ok(status.services.into_iter().map(|service| service.name).filter(wanted).collect::<Vec<_>>())
+        let names = status.services.into_iter().map(|service| service.name).filter(wanted);
+        Ok((port, names.collect::<Vec<_>>()))
     })?;
     settled(Client::new(port), &names, terminal)
 }
@@ -136,6 +133,7 @@ fn attached(client: Client, names: Vec<String>, terminal: &Terminal) -> Outcome 
     running::block_on(async {
         let query: String = names.iter().map(|name| format!("&name={name}")).collect();
         let mut lines = client.lines(&format!("/v1/logs?follow=1{query}")).await.map_err(running::unanswered)?;
+        let mut end = pin!(serve::end_asked());
         loop {
             tokio::select! {
                 line = lines.next::<LogLine>() => match line.map_err(running::unanswered)? {
@@ -145,11 +143,15 @@ fn attached(client: Client, names: Vec<String>, terminal: &Terminal) -> Outcome 
                     }
                     None => return Ok(GOOD),
                 },
-                _ = serve::end_asked() => break,
+                _ = &mut end => break,
             }
         }
         let order = ServicesOrder { action: Action::Down, names, table: None };
-        client.post::<Accepted>("/v1/services", &order).await.map_err(running::unanswered)?;
+        tokio::select! {
+            ended = client.post::<Accepted>("/v1/services", &order) => drop(ended.map_err(running::unanswered)?),
+            // A second signal does not wait for their grace.
+            _ = serve::end_asked() => {}
+        }
         Ok(GOOD)
     })
 }

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Ask, Feed,
-    api::{Action, Problem, Register, ServicesOrder},
+    api::{Problem, Register, ServicesOrder},
     socket::{Bound, is_ours},
 };
 
@@ -69,9 +69,7 @@ async fn try_answer(request: Request<Incoming>, pid: u32, asks: &mpsc::Sender<As
         (&Method::POST, "/v1/stop") => Ok(told(StatusCode::OK, &ask(asks, Ask::Stop).await?)),
         (&Method::POST, "/v1/services") => {
             let ServicesOrder { action, names, table } = read(body).await?;
-            if action == Action::Up {
-                same_table(asks, table).await?;
-            }
+            same_table(asks, table).await?;
             Ok(told(StatusCode::OK, &ask(asks, |reply| Ask::Services(action, names, reply)).await?))
         }
         (&Method::GET, "/v1/logs") => {

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     os::unix::process::CommandExt,
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +22,7 @@ use tokio::{
 use super::{
     Exit, GRACE, Plan, State, Status,
     keeper::{self, Task},
-    output::{Output, Printer, Stream},
+    output::{Output, Printer, Stream, plain},
 };
 use crate::config::{Ready, Service};
 
@@ -66,16 +69,16 @@ pub struct Job {
 type Sign = Option<u32>;
 
 impl Job {
-    /// A job at rest, and its entry on the board. `port` is what the program is told to open, `descriptors` the soft limit
-    /// that it would have without us, `plan` makes its plan at each start.
+    /// A job at rest, and its entry on the board. `descriptors` is the soft limit that the program would have without us,
+    /// `plan` makes its plan at each start.
     pub fn new(
         service: Service,
-        port: u16,
         descriptors: Option<u64>,
         printer: Option<Printer>,
         board: Arc<Board>,
         plan: impl Fn(&Service) -> Result<Plan, String> + Send + 'static,
     ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let (orders, inbox) = mpsc::unbounded_channel();
         let output = Arc::new(Output::new(service.name.as_str().into(), printer));
         let (listens, answers) = (watch::Sender::<Sign>::new(None), watch::Sender::<Sign>::new(None));
@@ -89,8 +92,9 @@ impl Job {
             answers: answers.subscribe(),
             descriptors,
             failures: 0,
+            number: NEXT.fetch_add(1, Relaxed),
         };
-        care.enter(port);
+        care.enter();
         tokio::spawn(care.take());
         Self { output, orders, listens, answers }
     }
@@ -151,6 +155,8 @@ struct Care {
     descriptors: Option<u64>,
     /// Since it was last ready for long, or told what to do.
     failures: u32,
+    /// Tells it from a later job of the same name, while it still ends.
+    number: u64,
 }
 
 /// What comes next.
@@ -176,19 +182,29 @@ impl Care {
         }
     }
 
-    fn enter(&self, port: u16) {
-        let status =
-            Status { state: State::Stopped, since: SystemTime::now(), keeper: None, port, restarts: 0, exit: None };
+    fn enter(&self) {
+        let status = Status {
+            job: self.number,
+            state: State::Stopped,
+            since: SystemTime::now(),
+            keeper: None,
+            restarts: 0,
+            exit: None,
+        };
         self.board.send_modify(|board| drop(board.insert(self.service.name.clone(), status)));
     }
 
     fn leave(&self) {
-        self.board.send_modify(|board| drop(board.remove(&self.service.name)));
+        self.board.send_modify(|board| {
+            if board.get(&self.service.name).is_some_and(|status| status.job == self.number) {
+                board.remove(&self.service.name);
+            }
+        });
     }
 
     fn note(&self, change: impl FnOnce(&mut Status)) {
         self.board.send_modify(|board| {
-            if let Some(status) = board.get_mut(&self.service.name) {
+            if let Some(status) = board.get_mut(&self.service.name).filter(|status| status.job == self.number) {
                 change(status);
             }
         });
@@ -268,7 +284,7 @@ impl Care {
             Ok(keeper) => keeper,
             Err(why) => {
                 for line in why.trim_end().lines() {
-                    self.output.note(line.to_owned()).await;
+                    self.output.note(line.to_owned());
                 }
                 let what = why.lines().next().unwrap_or_default().to_owned();
                 return self.ended(Exit::NotStarted(what), None);
@@ -306,7 +322,7 @@ impl Care {
             }
         };
         self.finish(reading).await;
-        self.output.note(format!("portolan: {exit}")).await;
+        self.output.note(format!("portolan: {exit}"));
         self.ended(exit, ready_since)
     }
 
@@ -322,7 +338,7 @@ impl Care {
         let look = || {
             let (how, line) = (how.clone(), Arc::clone(line));
             move |text: &str| {
-                if matches!(&how, Readiness::Line(pattern) if pattern.is_match(text)) {
+                if matches!(&how, Readiness::Line(pattern) if pattern.is_match(&plain(text))) {
                     line.notify_one();
                 }
             }

@@ -124,18 +124,18 @@ pub fn keep(task: &Task) -> Result<ExitCode, KeepError> {
         let mut events = Events::new(task.parent)?;
         let program = start(task)?;
         let mut code = None;
-        let mut grace = task.grace;
+        let mut is_abandoned = false;
         while code.is_none() {
             match events.next().await {
-                Event::Ended => code = reap(program),
+                Event::Ended => (code, _) = reap(program),
                 Event::Stop => break,
                 Event::Abandoned => {
-                    grace = LAST_GRACE.min(grace);
+                    is_abandoned = true;
                     break;
                 }
             }
         }
-        let last = end_all(&mut events, program, grace).await;
+        let last = end_all(&mut events, program, task.grace, is_abandoned).await;
         Ok(ExitCode::from(code.or(last).unwrap_or(1)))
     })
 }
@@ -188,17 +188,23 @@ enum Event {
 struct Events {
     ended: Signals,
     stop: Signals,
-    /// Meant for the program, which gets them from the terminal itself.
-    _terminal: [Signals; 3],
+    /// Meant for the program, which gets them from the terminal itself. What is ignored stays ignored, for the program, too.
+    _terminal: Vec<Signals>,
     parent: Parent,
 }
 
 impl Events {
     fn new(parent: u32) -> io::Result<Self> {
+        let of_terminal = [
+            (Signal::INT, SignalKind::interrupt()),
+            (Signal::QUIT, SignalKind::quit()),
+            (Signal::HUP, SignalKind::hangup()),
+        ];
+        let heeded = of_terminal.into_iter().filter(|(number, _)| !ignores(*number));
         Ok(Self {
             ended: signal(SignalKind::child())?,
             stop: signal(SignalKind::terminate())?,
-            _terminal: [signal(SignalKind::interrupt())?, signal(SignalKind::quit())?, signal(SignalKind::hangup())?],
+            _terminal: heeded.map(|(_, kind)| signal(kind)).collect::<io::Result<_>>()?,
             parent: Parent::new(parent)?,
         })
     }
@@ -210,6 +216,15 @@ impl Events {
             () = self.parent.gone() => Event::Abandoned,
         }
     }
+}
+
+/// Whether this process was started with a signal ignored, as under `nohup` (`man 5 proc_pid_status`, SigIgn). To be asked
+/// before a handler is installed.
+pub fn ignores(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let bit = 1u64 << (signal.as_raw() - 1);
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & bit != 0)
 }
 
 /// Whoever started the keeper.
@@ -266,15 +281,18 @@ fn await_end(handle: Option<std::os::fd::OwnedFd>, pid: u32) {
     }
 }
 
-/// Takes the exit codes of all children that have ended; that of the program, if it is among them.
-fn reap(program: Pid) -> Option<u8> {
+/// Takes the exit codes of all children that have ended: that of the program, if it is among them, and whether there is no
+/// child left.
+fn reap(program: Pid) -> (Option<u8>, bool) {
     let mut code = None;
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        if pid == program {
-            code = Some(exit_code(status));
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == program => code = Some(exit_code(status)),
+            Ok(Some(_)) => {}
+            Ok(None) => return (code, false),
+            Err(error) => return (code, error == rustix::io::Errno::CHILD),
         }
     }
-    code
 }
 
 /// As a shell says it: 128 and the signal's number for who was ended by one.
@@ -284,31 +302,34 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// Ends everything that is left; the exit code of the program, if it was.
-async fn end_all(events: &mut Events, program: Pid, grace: Duration) -> Option<u8> {
+async fn end_all(events: &mut Events, program: Pid, grace: Duration, mut is_abandoned: bool) -> Option<u8> {
     let mut code = None;
-    let mut patience = Instant::now() + grace;
+    let mut patience = Instant::now() + if is_abandoned { LAST_GRACE.min(grace) } else { grace };
+    let mut again = AGAIN;
     signal_all(Signal::TERM);
     loop {
-        code = reap(program).or(code);
-        if is_childless() {
+        let (ended, is_last) = reap(program);
+        code = ended.or(code);
+        if is_last {
             return code;
         }
         if Instant::now() >= patience {
             signal_all(Signal::KILL);
-            patience = Instant::now() + AGAIN;
+            patience = Instant::now() + again;
+            // What cannot be ended, such as a program of another user, is asked ever more seldom.
+            again = (again * 2).min(LAST_GRACE);
         }
         tokio::select! {
             _ = events.ended.recv() => {}
             // A second word is the last one.
             _ = events.stop.recv() => patience = Instant::now(),
+            () = events.parent.gone(), if !is_abandoned => {
+                is_abandoned = true;
+                patience = patience.min(Instant::now() + LAST_GRACE);
+            }
             () = sleep_until(patience) => {}
         }
     }
-}
-
-/// Whether there is no child left, ended or not.
-fn is_childless() -> bool {
-    matches!(wait(WaitOptions::NOHANG), Err(rustix::io::Errno::CHILD))
 }
 
 fn signal_all(signal: Signal) {

@@ -26,14 +26,14 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// What is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
+    /// Whose it is: a name may get another job while the one before still ends.
+    pub job: u64,
     /// What it does now.
     pub state: State,
     /// Since when.
     pub since: SystemTime,
     /// The process that keeps it: whatever the program consists of descends from it.
     pub keeper: Option<u32>,
-    /// The port that it was given.
-    pub port: u16,
     /// How often it was started again after it had failed.
     pub restarts: u32,
     /// How it ended the last time.

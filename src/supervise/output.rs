@@ -127,9 +127,13 @@ impl Output {
         }
     }
 
-    /// A line that we say about the program.
-    pub async fn note(&self, text: String) {
-        self.pass_on(Line { name: Arc::clone(&self.name), stream: Stream::Note, text }).await;
+    /// A line that we say about the program, to whoever has room for it: its care must not wait for a reader.
+    pub fn note(&self, text: String) {
+        let line = Line { name: Arc::clone(&self.name), stream: Stream::Note, text };
+        self.keep(&line);
+        if let Some(printer) = &self.printer {
+            let _ = printer.try_send(line);
+        }
     }
 
     async fn take(&self, bytes: &[u8], stream: Stream, look: &impl Fn(&str)) {
@@ -138,15 +142,24 @@ impl Output {
         self.pass_on(Line { name: Arc::clone(&self.name), stream, text }).await;
     }
 
-    async fn pass_on(&self, line: Line) {
+    fn keep(&self, line: &Line) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
         // Nobody may look on.
         let _ = self.onlookers.send(line.clone());
+    }
+
+    async fn pass_on(&self, line: Line) {
+        self.keep(&line);
         if let Some(printer) = &self.printer {
             // A printer that is gone has a reader that is gone.
             let _ = printer.send(line).await;
         }
     }
+}
+
+/// A line without the colours that its program gave it.
+pub fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
 }
 
 impl Kept {
