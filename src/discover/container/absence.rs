@@ -67,7 +67,7 @@ pub(super) fn word(all: &Containers, name: &str, port: u16, missed: &Missed<'_>,
         Missed::Several(containers) => several(containers),
         Missed::Still(container) => still(container, now),
         Missed::Unpublished(container) => unpublished(all, container, port),
-        Missed::Ended(container) => ended(container),
+        Missed::Passing(container) => passing(container),
         Missed::Deaf(container, sockets) => deaf(container, port, sockets, now),
     }
 }
@@ -208,10 +208,10 @@ fn unpublished(all: &Containers, container: &Container, port: u16) -> NotFound {
     ))
 }
 
-/// A container whose engine still calls it running.
-fn ended(container: &Container) -> NotFound {
-    NotFound::new(Missing::Coming, "it has just ended")
-        .help(format!("see why: `{} logs {}`", container.engine.tool, container.name))
+/// A container that its engine calls running, and of which no process is there.
+fn passing(container: &Container) -> NotFound {
+    NotFound::new(Missing::Coming, "it is about to start, or has just ended")
+        .help(format!("see which: `{} logs {}`", container.engine.tool, container.name))
 }
 
 /// A container that runs and has no socket that hears the port.
