@@ -17,6 +17,11 @@
 //! [`config::Config`] or tells every problem as a [`diagnostic`] → [`table::Table::compile`] arranges it for look-up →
 //! [`live::Live::swap`] puts it in force for the next request. [`watch`] begins this anew when the file changes.
 //!
+//! # Life of a program
+//!
+//! [`supervise`] starts it by way of a keeper → [`discover`] sees that it listens, wherever that is → [`app`] tells the
+//! endpoint's [`upstream::place`], which wakes the requests that wait for it. Commands ask through [`control`].
+//!
 //! # Rows
 //!
 //! A module imports strictly lower rows only; `tests/architecture.rs` keeps it so.

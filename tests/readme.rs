@@ -150,7 +150,7 @@ fn every_link_to_a_file_leads_somewhere() {
 
 #[test]
 fn our_pages_stay_short_and_narrow() {
-    for (name, most) in [("README.md", 260), ("ARCHITECTURE.md", 120), ("CONTRIBUTING.md", 60)] {
+    for (name, most) in [("README.md", 280), ("ARCHITECTURE.md", 120), ("CONTRIBUTING.md", 60)] {
         let lines = page(name).lines().count();
         assert!(lines < most, "{name} has {lines} lines, and may have less than {most}");
     }

@@ -40,7 +40,7 @@ impl Engines {
         match &mut self.told {
             Some(told) => {
                 if told.changed().await.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
             None => std::future::pending().await,

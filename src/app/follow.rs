@@ -12,13 +12,12 @@ use tokio::time::Instant;
 use super::{containers::Engines, runs::Runs, services::Services};
 use crate::{
     config::{Address, Pin, Sought},
-    diagnostic::shown,
     discover::{
         Lookout, Socket,
         follow::{self, Found, Missing, Scene},
     },
     live::Snapshot,
-    process::{self, Processes},
+    process::Processes,
     upstream::{
         Endpoint,
         place::{Absence, Absent, Spot, Standing},
@@ -34,8 +33,10 @@ const RARE: Duration = Duration::from_secs(1);
 /// it listens.
 const ONCE_MORE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// Looking everything up takes one part in so many of the time at most, unless somebody waits.
+/// Looking everything up takes one part in so many of the time, unless somebody waits, or the pause between two look-ups would
+/// be longer than this: a route follows its program within 300 ms.
 const SHARE: u32 = 25;
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
 
 /// How old an answer may be while a request waits: what happens inside of a container, and what a program says last, changes
 /// without any socket of this machine.
@@ -65,7 +66,7 @@ impl Follower {
             is_due: false,
             rechecks: 0,
         };
-        follower.look();
+        follower.look(true);
         follower
     }
 
@@ -74,8 +75,8 @@ impl Follower {
         &self.sockets
     }
 
-    /// Looks at the sockets; whether programs are to be looked up anew.
-    pub(super) fn look(&mut self) -> bool {
+    /// Looks at the sockets; whether programs are to be looked up anew, at once where that `is_urgent`.
+    pub(super) fn look(&mut self, is_urgent: bool) -> bool {
         let now = Instant::now();
         // What cannot be seen for a moment has not changed.
         if let Ok(sockets) = self.lookout.look()
@@ -92,7 +93,7 @@ impl Follower {
         }
         // On a machine with thousands of processes, or with a test suite that opens sockets all the time.
         let (looked, took) = self.looked;
-        self.is_due && now >= looked + took * SHARE
+        self.is_due && (is_urgent || now >= looked + (took * SHARE).min(LONGEST_PAUSE))
     }
 
     /// Notes that everything has been looked up since then.
@@ -108,10 +109,9 @@ impl Follower {
 }
 
 /// How soon to look again.
-pub(super) fn pace(snapshot: &Snapshot, is_starting: bool, is_busy: bool) -> Duration {
-    let is_waited_for = |endpoint: &Arc<Endpoint>| endpoint.place().is_some_and(|place| place.waiting() > 0);
+pub(super) fn pace(snapshot: &Snapshot, is_urgent: bool, is_busy: bool) -> Duration {
     let matters = |endpoint: &Arc<Endpoint>| endpoint.place().is_some() || fixed_port(endpoint).is_some();
-    if is_starting || snapshot.endpoints().any(is_waited_for) {
+    if is_urgent {
         FAST
     } else if is_busy || snapshot.endpoints().any(matters) {
         SLOW
@@ -153,17 +153,15 @@ pub(super) fn tell(snapshot: &Snapshot, scene: Scene<'_>, keepers: Keepers<'_>) 
 }
 
 fn followed(sought: &Sought, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing {
-    let found = match sought {
-        Sought::Service(name) => return keepers.services.standing(name, scene),
-        Sought::Run(name) => return keepers.runs.standing(name),
-        Sought::Container { name, port } => return keepers.engines.standing(name, *port),
-        Sought::Process(name) => follow::by_name(name, scene),
-        Sought::Dir(folder) => follow::by_folder(folder, scene),
-        Sought::PidFile(file) => follow::by_pid_file(file, scene),
-    };
-    match found {
-        Ok(found) => at(&found),
-        Err(missing) => absent(&missing, sought),
+    match sought {
+        Sought::Service(name) => keepers.services.standing(name, scene),
+        Sought::Run(name) => keepers.runs.standing(name),
+        Sought::Container { name, port } => keepers.engines.standing(name, *port),
+        Sought::Process(_) | Sought::Dir(_) | Sought::PidFile(_) => match follow::program(sought, scene) {
+            Some(Ok(found)) => at(&found),
+            Some(Err(missing)) => absent(&missing, sought),
+            None => gone(Absent::Gone, "it is no program", &[], &[]),
+        },
     }
 }
 
@@ -212,42 +210,14 @@ fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
     if is_meant {
         return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode, ear: None });
     }
-    let held_by = who(pid);
+    let held_by = follow::who(pid);
     let message = format!("it is held by {held_by}, and not by {pin}");
     gone(Absent::Usurped, &message, &[], &["end that program, or take `owner` off the target"])
 }
 
 fn absent(missing: &Missing, sought: &Sought) -> Standing {
-    let how_to_tell = "tell them apart: follow one by its `dir`, or write the port of one";
-    match missing {
-        Missing::NotRunning => {
-            let (message, help) = match sought {
-                Sought::Dir(_) => ("nothing runs in that folder", "start the program there"),
-                Sought::PidFile(_) => ("the process of that number has ended", "start the program"),
-                _ => ("nothing of that name runs", "start the program"),
-            };
-            gone(Absent::Gone, message, &[], &[help])
-        }
-        Missing::Silent(pids) => {
-            let first = pids.first().copied().unwrap_or_default();
-            let message = format!("{} runs and listens nowhere", who(first));
-            gone(Absent::Gone, &message, &[], &["look at its output: it may have failed, or take its time"])
-        }
-        Missing::Several(all) => {
-            let notes: Vec<String> =
-                all.iter().map(|(pid, address)| format!("{} listens on {address}", who(*pid))).collect();
-            let message = format!("{} programs could be meant", all.len());
-            gone(Absent::Gone, &message, &notes, &[how_to_tell])
-        }
-        Missing::NoPid(why) => gone(Absent::Gone, why, &[], &["start the program that writes this file"]),
-    }
-}
-
-/// `` `node` (pid 4812) in ~/shop ``
-pub(super) fn who(pid: u32) -> String {
-    let program = process::program(pid).unwrap_or_else(|| "a process".into());
-    let folder = process::folder(pid).map(|folder| format!(" in {}", shown(&folder))).unwrap_or_default();
-    format!("`{program}` (pid {pid}){folder}")
+    let (message, notes, help) = missing.told(sought);
+    gone(Absent::Gone, &message, &notes, &[help])
 }
 
 /// A standing in words.

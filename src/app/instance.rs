@@ -43,6 +43,9 @@ use crate::{
 /// How long a proxy that was started for `portolan run` stays when the last run has ended: the next one may follow at once.
 const AFTERGLOW: Duration = Duration::from_secs(2);
 
+/// How long it waits for the first one, on a machine that is busy.
+const FIRST: Duration = Duration::from_secs(15);
+
 /// Why it runs, and so when it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -99,7 +102,7 @@ pub struct Instance {
     control: Option<JoinHandle<()>>,
     purpose: Purpose,
     since: SystemTime,
-    /// When the last run has ended.
+    /// When it ends unless a run comes.
     unused: Instant,
     next_look: Instant,
     happened: VecDeque<Happening>,
@@ -154,7 +157,7 @@ impl Instance {
             control,
             purpose: setting.purpose,
             since: SystemTime::now(),
-            unused: now,
+            unused: now + FIRST,
             next_look: now,
             happened: VecDeque::new(),
         };
@@ -209,7 +212,7 @@ impl Instance {
             let over = self.over();
             tokio::select! {
                 () = sleep_until(self.next_look) => self.look(false),
-                () = self.proxy.called() => self.look(true),
+                () = self.proxy.called() => self.look(false),
                 _ = self.news.changed() => self.look(true),
                 () = self.engines.changed() => self.look(true),
                 Some(id) = self.ends.recv() => self.end_run(id),
@@ -241,24 +244,23 @@ impl Instance {
     fn over(&self) -> Option<Instant> {
         match self.purpose {
             Purpose::Serve | Purpose::Up => None,
-            Purpose::Run => self.runs.is_empty().then_some(self.unused + AFTERGLOW),
+            Purpose::Run => self.runs.is_empty().then_some(self.unused),
         }
     }
 
     fn look(&mut self, is_news: bool) {
-        let has_changed = self.follower.look();
-        let is_waited_for = || {
-            let snapshot = self.proxy.table();
-            snapshot.endpoints().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0))
-        };
-        if has_changed || is_news || (self.follower.is_stale() && is_waited_for()) {
+        let snapshot = self.proxy.table();
+        let is_waited_for =
+            snapshot.endpoints().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0));
+        let is_starting = self.services.is_starting() || self.runs.is_starting();
+        let has_changed = self.follower.look(is_waited_for || is_starting);
+        if has_changed || is_news || (is_waited_for && self.follower.is_stale()) {
             self.look_up();
         }
         let snapshot = self.proxy.table();
         self.services.attend(&snapshot);
-        let is_starting = self.services.is_starting() || self.runs.is_starting();
         let is_busy = self.services.is_busy() || !self.runs.is_empty();
-        self.next_look = Instant::now() + pace(&snapshot, is_starting, is_busy);
+        self.next_look = Instant::now() + pace(&snapshot, is_starting || is_waited_for, is_busy);
     }
 
     /// Looks where every program is, and tells everybody who wants to know.
@@ -310,10 +312,14 @@ impl Instance {
     }
 
     fn end_run(&mut self, id: u64) {
+        let before = self.runs.is_empty();
         if self.runs.remove(id, &mut self.ports) {
             self.renew();
         }
-        self.unused = Instant::now();
+        // Told of its end twice, by itself and by its connection.
+        if !before {
+            self.unused = Instant::now() + AFTERGLOW;
+        }
     }
 
     fn answer(&mut self, ask: Ask) {
@@ -326,6 +332,12 @@ impl Instance {
             }
             Ask::Services(action, names, reply) => self.order(action, &names, reply),
             Ask::Logs { names, follow, reply } => tell(reply, self.services.logs(&names, follow)),
+            Ask::Unregister(pid, reply) => {
+                if let Some(id) = self.runs.of(pid) {
+                    self.end_run(id);
+                }
+                tell(reply, Ok(Accepted::default()));
+            }
             Ask::Register { wish, pid, reply } => {
                 let url = format!("http://localhost:{}", self.port());
                 let around = Around {

@@ -97,7 +97,7 @@ fn endpoint_state(endpoint: &Endpoint, status: &mut RouteStatus, facts: &Facts<'
             status.addresses.extend(spot.addresses.iter());
             "up"
         }
-        (Address::Followed(_), Some(Standing::Absent(absence))) | (_, Some(Standing::Absent(absence))) => {
+        (_, Some(Standing::Absent(absence))) => {
             status.notes.push(absence.message.clone());
             if absence.kind == Absent::Starting && matches!(endpoint.address(), Address::Followed(_)) {
                 "starting"
@@ -147,7 +147,7 @@ fn services(facts: &Facts<'_>, snapshot: &Snapshot, port: u16, scene: Scene<'_>)
         state: status.state.word().into(),
         since: rfc3339(status.since),
         pid: status.keeper.and_then(|keeper| scene.processes.children(keeper).first().copied()),
-        port: given,
+        port: found.and_then(|found| found.addresses.first()).map_or(given, SocketAddr::port),
         addresses: found.map(|found| found.addresses.clone()).unwrap_or_default(),
         restarts: status.restarts,
         exit: status.exit.as_ref().map(ToString::to_string),

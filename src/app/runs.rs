@@ -108,7 +108,12 @@ impl Runs {
         }
     }
 
-    /// Takes one off whose connection has ended; whether it had a route.
+    /// The run that this process has registered.
+    pub(super) fn of(&self, pid: u32) -> Option<u64> {
+        self.list.iter().find(|run| run.pid == pid).map(|run| run.id)
+    }
+
+    /// Takes one off that has ended; whether it had a route.
     pub(super) fn remove(&mut self, id: u64, ports: &mut Ports) -> bool {
         let Some(at) = self.list.iter().position(|run| run.id == id) else { return false };
         let run = self.list.remove(at);

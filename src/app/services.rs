@@ -4,11 +4,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    time::Instant,
+};
 
 use super::follow::{at, gone};
 use crate::{
@@ -17,7 +25,11 @@ use crate::{
         Feed,
         api::{LogLine, Problem},
     },
-    discover::follow::{Found, Scene, of_tree},
+    diagnostic,
+    discover::{
+        self,
+        follow::{Found, Scene, of_tree},
+    },
     live::Snapshot,
     supervise::{
         Board, Circumstances, Job, Order, State, Status,
@@ -70,6 +82,8 @@ struct Entry {
     job: Job,
     port: u16,
     found: Option<Found>,
+    /// The program's own process.
+    pid: Option<u32>,
     /// Whether `up` has said that it may run.
     is_up: bool,
     use_seen: (u64, Instant),
@@ -124,6 +138,7 @@ impl Services {
         let make = move |service: &Service| {
             let mut others = others.lock().unwrap_or_else(PoisonError::into_inner).clone();
             others.retain(|(other, ..)| *other != name);
+            port_is_free(service)?;
             plan(service, &Circumstances { port, proxy: proxy.clone(), others, is_coloured })
         };
         let World { descriptors, printer, .. } = &self.world;
@@ -133,6 +148,7 @@ impl Services {
             job,
             port,
             found: None,
+            pid: None,
             is_up: false,
             use_seen: (0, Instant::now()),
             asked: Arc::default(),
@@ -235,6 +251,7 @@ impl Services {
             let status = self.board.borrow().get(&entry.service.name).cloned();
             let is_starting = status.as_ref().is_some_and(|status| status.state == State::Starting);
             let keeper = status.and_then(|status| status.keeper);
+            entry.pid = keeper.and_then(|keeper| scene.processes.children(keeper).first().copied());
             entry.found = keeper.and_then(|keeper| of_tree(keeper, scene, Some(entry.port)).ok());
             if let (Some(keeper), Some(found)) = (keeper, &entry.found) {
                 entry.job.listens(keeper);
@@ -323,13 +340,8 @@ impl Services {
                         return;
                     }
                 }
-                while follow {
-                    let line = match news.recv().await {
-                        Ok(line) => json(line),
-                        // It could not keep up; the program must not wait for it.
-                        Err(tokio::sync::broadcast::error::RecvError::Lagged(count)) => missed(count),
-                        Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                    };
+                // Those who look on from elsewhere may fall behind; the program must not wait for them.
+                while let Some(line) = if follow { next(&mut news).await } else { None } {
                     if feed.send(line).await.is_err() {
                         return;
                     }
@@ -340,15 +352,37 @@ impl Services {
     }
 }
 
+/// The next line, or how many were missed; none where there will be no more.
+async fn next(news: &mut broadcast::Receiver<Line>) -> Option<String> {
+    match news.recv().await {
+        Ok(line) => Some(json(line)),
+        Err(RecvError::Lagged(count)) => Some(missed(count)),
+        Err(RecvError::Closed) => None,
+    }
+}
+
 fn json(line: Line) -> String {
-    let stream = if line.stream == Stream::Out { "out" } else { "err" };
-    let told = LogLine { name: line.name.to_string(), stream: stream.into(), text: line.text };
+    let told = LogLine { name: line.name.to_string(), stream: line.stream.word().into(), text: line.text };
     serde_json::to_string(&told).unwrap_or_default()
 }
 
 fn missed(count: u64) -> String {
-    let told = LogLine { name: "portolan".into(), stream: "err".into(), text: format!("{count} lines were not shown") };
+    let stream = Stream::Note.word().into();
+    let told = LogLine { name: "portolan".into(), stream, text: format!("{count} lines were not shown") };
     serde_json::to_string(&told).unwrap_or_default()
+}
+
+/// Where a service always has the same port, nobody else may have it: the program would fail, and rarely say who does.
+fn port_is_free(service: &Service) -> Result<(), String> {
+    let Some(port) = service.port else { return Ok(()) };
+    let wanted = SocketAddr::from(([127, 0, 0, 1], port));
+    if discover::owner_of(wanted).is_none() {
+        return Ok(());
+    }
+    let taken = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    let purpose = discover::Purpose::Service(&service.name);
+    let problem = discover::cannot_bind(wanted, purpose, Some(&service.origin), &taken);
+    Err(diagnostic::render(&[problem], false))
 }
 
 fn leads_to(endpoint: &Endpoint, name: &str) -> bool {
@@ -389,9 +423,10 @@ impl Entry {
 
     fn absent(&self, kind: Absent, message: &str, status: &Status) -> Standing {
         let mut notes = Vec::new();
-        if let Some(keeper) = status.keeper {
+        if status.keeper.is_some() {
             let age = status.since.elapsed().unwrap_or_default().as_secs();
-            notes.push(format!("it was started {age} s ago, and its keeper is pid {keeper}"));
+            let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            notes.push(format!("it was started {age} s ago{pid}"));
         }
         if let (Some(exit), None) = (&status.exit, status.keeper) {
             let times =
@@ -434,7 +469,7 @@ impl Entry {
             let loopback =
                 if socket.address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             let ip = if socket.address.ip().is_unspecified() { loopback } else { socket.address.ip() };
-            let addresses = [std::net::SocketAddr::new(ip, socket.address.port())];
+            let addresses = [SocketAddr::new(ip, socket.address.port())];
             return Standing::At(Spot { addresses: addresses.into(), socket: socket.inode, ear: None });
         }
         let name = &self.service.name;

@@ -13,6 +13,7 @@ use crate::{
     config::Address,
     discover::{self, Listener},
     live::{Action, Route, Snapshot},
+    upstream::place::{Absent, Place, Standing},
 };
 
 /// Lines of a banner, blank ones counted.
@@ -104,14 +105,27 @@ fn banner(
 /// The program behind a route, and whether anybody is there.
 fn state(route: &Route, listeners: &[Listener], unicode: bool) -> (String, String) {
     let Action::Forward(forward) = &route.action else { return (String::new(), String::new()) };
-    let port = forward.upstream.endpoints().find_map(|endpoint| match endpoint.address() {
-        Address::Loopback(port) => Some(*port),
-        Address::Ip(address) if address.ip().is_loopback() => Some(address.port()),
-        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) | Address::Followed(_) => None,
+    let (up, down, coming) = if unicode {
+        ("● up", "○ nothing listens", "○ starting")
+    } else {
+        ("* up", "o nothing listens", "o starting")
+    };
+    let endpoints = || forward.upstream.endpoints();
+    let port = endpoints().find_map(|endpoint| match (endpoint.address(), endpoint.place().map(Place::standing)) {
+        (_, Some(Standing::At(spot))) => spot.addresses.first().map(SocketAddr::port),
+        (Address::Loopback(port), _) => Some(*port),
+        (Address::Ip(address), _) if address.ip().is_loopback() => Some(address.port()),
+        _ => None,
     });
-    // A socket of the file system or a program elsewhere is not looked up.
-    let Some(port) = port else { return (String::new(), String::new()) };
-    let (up, down) = if unicode { ("● up", "○ nothing listens") } else { ("* up", "o nothing listens") };
+    let Some(port) = port else {
+        let absence = endpoints().find_map(|endpoint| match endpoint.place().map(Place::standing) {
+            Some(Standing::Absent(absence)) => Some(absence),
+            _ => None,
+        });
+        // A socket of the file system or a program elsewhere is not looked up.
+        let told = absence.map_or("", |absence| if absence.kind == Absent::Starting { coming } else { down });
+        return (String::new(), told.to_owned());
+    };
     match listeners.iter().find(|listener| listener.address.port() == port) {
         Some(Listener { owner: Some(owner), .. }) => (owner.program.clone(), format!("pid {}  {up}", owner.pid)),
         Some(_) => (String::new(), up.to_owned()),

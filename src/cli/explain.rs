@@ -11,9 +11,14 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    config::{Config, Words},
+    config::{Address, Config, Route, Sought, Words},
     diagnostic::Diagnostic,
+    discover::{
+        self, Lookout,
+        follow::{Scene, program},
+    },
     head::{FieldList, Host, RequestHead},
+    process::Processes,
     table::{Candidate, Explanation, Outcome as Candidacy, Table},
 };
 
@@ -49,6 +54,26 @@ pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> 
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if explanation.hit.is_some() { GOOD } else { BAD })
+}
+
+/// Where the programs are now that the route follows, and by which rule.
+fn followed(route: &Route) -> Vec<String> {
+    let sought: Vec<&Sought> = discover::targets(route)
+        .filter_map(|target| if let Address::Followed(sought) = target { Some(sought) } else { None })
+        .collect();
+    if sought.is_empty() {
+        return Vec::new();
+    }
+    let (sockets, processes) = (Lookout::default().look().unwrap_or_default(), Processes::now());
+    let told = |sought: &Sought| match program(sought, Scene { sockets: &sockets, processes: &processes }) {
+        Some(Ok(found)) => format!("{sought}: {}", found.told()),
+        Some(Err(missing)) => {
+            let (message, notes, _) = missing.told(sought);
+            format!("{sought}: {}", [vec![message], notes].concat().join("; "))
+        }
+        None => format!("{sought}: `portolan status` tells where it is, from the portolan that runs"),
+    };
+    sought.into_iter().map(told).collect()
 }
 
 /// `[METHOD] URL` and the fields. A path alone is one of `localhost`.
@@ -94,6 +119,7 @@ fn as_text(
             let route = &config.routes[hit.route.0];
             let words = Words::of(route);
             text += &format!("  route {} -> {}  ({})\n", route.name, words.target, route.origin.location());
+            text += &followed(route).iter().map(|told| format!("  {told}\n")).collect::<String>();
         }
         None if known => text += "  no route: 404 no-route\n",
         None => text += "  host neither local nor named by a route: 421 unknown-host\n",
@@ -140,6 +166,7 @@ fn as_json(explanation: &Explanation<'_>, config: &Config, head: &RequestHead<'_
         "route": hit.map(|route| &route.name),
         "target": hit.map(|route| Words::of(route).target),
         "origin": hit.map(|route| route.origin.location()),
+        "followed": hit.map(followed).unwrap_or_default(),
         "error": error,
         "candidates": candidates.collect::<Vec<_>>(),
     });

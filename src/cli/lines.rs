@@ -58,7 +58,7 @@ impl Look {
     pub(super) fn print(&self, name: &str, stream: Stream, text: &str) -> io::Result<()> {
         match stream {
             Stream::Out => io::stdout().write_all(self.line(name, text, self.colour_out).as_bytes()),
-            Stream::Err => io::stderr().write_all(self.line(name, text, self.colour_err).as_bytes()),
+            Stream::Err | Stream::Note => io::stderr().write_all(self.line(name, text, self.colour_err).as_bytes()),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
     config::load,
     control::{
         CallError, Client, Lines,
-        api::{Register, Registered, RunNews},
+        api::{Accepted, Register, Registered, RunNews},
     },
     diagnostic::printable,
     process::Processes,
@@ -37,6 +37,9 @@ use crate::{
 
 /// How soon a proxy that has gone is looked for again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long our end may wait for the proxy.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Runs the command to its end; exits as it did.
 pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outcome {
@@ -70,7 +73,10 @@ pub(super) fn run(global: &Global, arguments: &Run, terminal: &Terminal) -> Outc
         let mut patience = None;
         loop {
             tokio::select! {
-                ended = keeper.wait() => return Ok(exit_code(ended?)),
+                ended = keeper.wait() => {
+                    end(client).await;
+                    return Ok(exit_code(ended?));
+                }
                 () = &mut held => {}
                 signal = signals.next() => {
                     pass_on(&keeper, signal);
@@ -125,6 +131,12 @@ async fn stay(client: Client, wish: &Register, lines: Lines) {
         sleep(AGAIN).await;
         lines = try_register(client, wish).await.ok().flatten().map(|(_, lines)| lines);
     }
+}
+
+/// Has the route taken away before we end: whoever waits for us finds it gone.
+async fn end(client: Client) {
+    // A proxy that does not answer sees the end of our connection, too.
+    let _ = timeout(LAST_WORD, client.post::<Accepted>("/v1/runs/end", &serde_json::json!({}))).await;
 }
 
 /// Starts the command with a keeper, in our process group: the terminal treats all of them as one.

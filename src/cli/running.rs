@@ -1,6 +1,8 @@
 //! The portolan that runs already: which one a command means, and what it says no to.
 
-use std::{future::Future, net::SocketAddr};
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use tokio::time::sleep;
 
 use super::{BAD, Stop, flags::Global, table_file, usage};
 use crate::{
@@ -55,6 +57,14 @@ pub(super) async fn status(global: &Global) -> Result<(Client, Status), Stop> {
     let client = client(global).await;
     let status = client.get("/v1/status").await.map_err(unanswered)?;
     Ok((client, status))
+}
+
+/// Returns when the process of a portolan that was told to end is gone, and all that it looks after with it.
+pub(super) async fn ended(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+    while pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Why there is no answer, as a value that says what to do.

@@ -140,7 +140,7 @@ pub(super) fn serve(
             voice.tell(&[no_control(&error)]);
         }
         if let Task::Up { names, .. } = &task {
-            instance.up(names).map_err(|problem| running::refusal(problem))?;
+            instance.up(names).map_err(running::refusal)?;
         }
         let file = table.as_ref().map(|table| shown(&table.file));
         banner::ready(instance.proxy(), file.as_deref(), began.elapsed(), terminal)?;
@@ -265,6 +265,13 @@ struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
+    /// Whether there was a terminal at the start.
+    has_terminal: bool,
+}
+
+/// Whether this process has a terminal that is open.
+fn is_at_a_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// Returns when a signal asks for the end.
@@ -279,12 +286,14 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            has_terminal: is_at_a_terminal(),
         })
     }
 
     async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
+            // It comes from a terminal that is closed, too.
+            _ = self.hangup.recv() => if self.has_terminal && !is_at_a_terminal() { Asked::End } else { Asked::Reload },
             _ = self.interrupt.recv() => Asked::End,
             _ = self.terminate.recv() => Asked::End,
         }

@@ -19,10 +19,7 @@ use super::{
     up::settled,
 };
 use crate::{
-    control::{
-        CallError,
-        api::{Accepted, Action, LogLine, ServiceStatus, ServicesOrder, Status},
-    },
+    control::api::{Accepted, Action, LogLine, ServiceStatus, ServicesOrder, Status},
     supervise::output::Stream,
 };
 
@@ -45,7 +42,7 @@ pub(super) fn logs(global: &Global, names: &[String], follow: bool, terminal: &T
             if terminal.json {
                 writeln!(io::stdout(), "{}", json!(line))?;
             } else {
-                let stream = if line.stream == "err" { Stream::Err } else { Stream::Out };
+                let stream = Stream::of(&line.stream);
                 look.print(&line.name, stream, &line.text)?;
             }
         }
@@ -67,16 +64,18 @@ pub(super) fn restart(global: &Global, names: &[String], terminal: &Terminal) ->
 /// Ends services; without names, what `up` has begun.
 pub(super) fn down(global: &Global, names: &[String]) -> Outcome {
     running::block_on(async {
-        let client = running::client(global).await;
+        let (client, status) = running::status(global).await?;
         let order = ServicesOrder { action: Action::Down, names: names.to_vec(), table: None };
         let accepted: Accepted = client.post("/v1/services", &order).await.map_err(running::unanswered)?;
-        // A proxy that `up` has started ends with its services, and is waited for.
         loop {
             match client.get::<Status>("/v1/status").await {
                 Ok(status) if is_down(&status, &accepted.services) => return Ok(GOOD),
                 Ok(_) => sleep(Duration::from_millis(50)).await,
-                Err(CallError::Refused(_) | CallError::Broken(_)) => sleep(Duration::from_millis(50)).await,
-                Err(_) => return Ok(GOOD),
+                // A proxy that `up` has started ends with its services.
+                Err(_) => {
+                    running::ended(status.pid).await;
+                    return Ok(GOOD);
+                }
             }
         }
     })

@@ -19,10 +19,7 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    control::{
-        CallError,
-        api::{Accepted, Owner, Reloaded, RouteStatus, Status},
-    },
+    control::api::{Accepted, Owner, Reloaded, RouteStatus, Status},
     diagnostic::{Diagnostic, shown},
     upstream::health,
 };
@@ -180,12 +177,9 @@ pub(super) fn reload(global: &Global, terminal: &Terminal) -> Outcome {
 /// Ends it, with everything that it looks after.
 pub(super) fn stop(global: &Global) -> Outcome {
     running::block_on(async {
-        let client = running::client(global).await;
+        let (client, status) = running::status(global).await?;
         client.post::<Accepted>("/v1/stop", &json!({})).await.map_err(running::unanswered)?;
-        // Its socket goes first; what it looks after ends in its own grace.
-        while !matches!(client.get::<Status>("/v1/status").await, Err(CallError::NotRunning(_))) {
-            sleep(ASK).await;
-        }
+        running::ended(status.pid).await;
         Ok(GOOD)
     })
 }

@@ -140,7 +140,7 @@ fn attached(client: Client, names: Vec<String>, terminal: &Terminal) -> Outcome 
             tokio::select! {
                 line = lines.next::<LogLine>() => match line.map_err(running::unanswered)? {
                     Some(line) => {
-                        let stream = if line.stream == "err" { Stream::Err } else { Stream::Out };
+                        let stream = Stream::of(&line.stream);
                         look.print(&line.name, stream, &line.text)?;
                     }
                     None => return Ok(GOOD),

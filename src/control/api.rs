@@ -8,6 +8,7 @@
 //! | `POST /v1/services` with a [`ServicesOrder`] | [`Accepted`] |
 //! | `GET /v1/logs?follow=1&name=a&name=b` | lines of [`LogLine`] |
 //! | `POST /v1/runs` with a [`Register`] | lines: [`Registered`], then [`RunNews`]; the run lives as long as the connection |
+//! | `POST /v1/runs/end` | [`Accepted`]: what this process has registered is gone |
 //!
 //! What is refused is answered with a status of 400 or above and a [`Problem`].
 
@@ -92,7 +93,7 @@ pub struct ServiceStatus {
     pub since: String,
     /// The program's process.
     pub pid: Option<u32>,
-    /// The port that it was given.
+    /// The port on which it listens, and until it does the one that it was given.
     pub port: u16,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
@@ -175,7 +176,7 @@ pub struct ServicesOrder {
 pub struct LogLine {
     /// Whose.
     pub name: String,
-    /// `out` or `err`.
+    /// `out`, `err`, or `note` for what portolan says of it.
     pub stream: String,
     /// Without its end.
     pub text: String,

@@ -48,6 +48,8 @@ pub enum Ask {
         /// Lives for as long as the registration.
         reply: Reply<Registration>,
     },
+    /// The end of what this process has registered, at once: its connection would tell it only in a moment.
+    Unregister(u32, Reply<Accepted>),
 }
 
 /// Lines of JSON on their way to a command.

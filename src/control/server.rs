@@ -86,6 +86,9 @@ async fn try_answer(request: Request<Incoming>, pid: u32, asks: &mpsc::Sender<As
             let registration = ask(asks, |reply| Ask::Register { wish, pid, reply }).await?;
             Ok(streamed(Some(line(&registration.given)), registration.news, Some(registration.alive)))
         }
+        (&Method::POST, "/v1/runs/end") => {
+            Ok(told(StatusCode::OK, &ask(asks, |reply| Ask::Unregister(pid, reply)).await?))
+        }
         (_, path) => {
             let problem = Problem::new(
                 "unknown-request",

@@ -7,8 +7,15 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::Path};
 
-use super::{Socket, holders};
-use crate::{diagnostic::shown, process::Processes};
+use super::{PORTOLAN, Socket, holders};
+use crate::{
+    config::Sought,
+    diagnostic::shown,
+    process::{self, Processes},
+};
+
+/// How many programs are listed that could be meant: a screenful is no answer.
+const MOST_LISTED: usize = 6;
 
 /// What listens and what runs at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +52,69 @@ pub enum Missing {
     NoPid(String),
 }
 
+/// The program that is sought by its name, its folder or its pid file; `None` for what is not found by looking at processes.
+pub fn program(sought: &Sought, scene: Scene<'_>) -> Option<Result<Found, Missing>> {
+    match sought {
+        Sought::Process(name) => Some(by_name(name, scene)),
+        Sought::Dir(folder) => Some(by_folder(folder, scene)),
+        Sought::PidFile(file) => Some(by_pid_file(file, scene)),
+        Sought::Service(_) | Sought::Run(_) | Sought::Container { .. } => None,
+    }
+}
+
+impl Found {
+    /// Who it is, where it listens, and by which rule: `` `node` (pid 4812) in ~/shop listens on 127.0.0.1:3000 ``.
+    pub fn told(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let told = format!("{} listens on {}", who(self.pid), addresses.join(" and "));
+        if self.also.is_empty() {
+            return told;
+        }
+        let also: Vec<String> = self.also.iter().map(ToString::to_string).collect();
+        let rule = "of several ports the lowest one is taken, those of Node's debugger last";
+        format!("{told}, and also on port {}: {rule}", also.join(", "))
+    }
+}
+
+impl Missing {
+    /// What is really there, in what is sought: a fragment, causes, and one thing to do.
+    pub fn told(&self, sought: &Sought) -> (String, Vec<String>, &'static str) {
+        match self {
+            Self::NotRunning => {
+                let (message, help) = match sought {
+                    Sought::Dir(_) => ("nothing runs in that folder", "start the program there"),
+                    Sought::PidFile(_) => ("the process of that number has ended", "start the program"),
+                    _ => ("nothing of that name runs", "start the program"),
+                };
+                (message.into(), Vec::new(), help)
+            }
+            Self::Silent(pids) => {
+                let message = format!("{} runs and listens nowhere", who(pids.first().copied().unwrap_or_default()));
+                (message, Vec::new(), "look at its output: it may have failed, or take its time")
+            }
+            Self::Several(all) => {
+                let line = |(pid, address): &(u32, SocketAddr)| format!("{} listens on {address}", who(*pid));
+                let mut notes: Vec<String> = all.iter().take(MOST_LISTED).map(line).collect();
+                if let Some(more) = all.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
+                    notes.push(format!("and {more} more do"));
+                }
+                let help = "tell them apart: follow one by its `dir`, or write the port of one";
+                (format!("{} programs could be meant", all.len()), notes, help)
+            }
+            Self::NoPid(why) => (why.clone(), Vec::new(), "start the program that writes this file"),
+        }
+    }
+}
+
+/// `` `node` (pid 4812) in ~/shop ``
+pub fn who(pid: u32) -> String {
+    let program = process::program(pid).unwrap_or_else(|| "a process".into());
+    let folder = process::folder(pid).map(|folder| format!(" in {}", shown(&folder))).unwrap_or_default();
+    format!("`{program}` (pid {pid}){folder}")
+}
+
 /// The program that goes by this name.
-pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
     let own = std::process::id();
     let pids: Vec<u32> =
         scene.processes.pids().filter(|pid| *pid != own && scene.processes.goes_by(*pid, name)).collect();
@@ -54,17 +122,15 @@ pub fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
 }
 
 /// The program that works in this folder, or beneath.
-pub fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
-    let own = std::process::id();
+fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     // The system tells a folder by its real path; the table may name it by a link.
     let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
-    let works_there = |pid: &u32| *pid != own && scene.processes.works_beneath(*pid, &folder);
-    let pids: Vec<u32> = scene.processes.pids().filter(works_there).collect();
+    let pids: Vec<u32> = others(scene).filter(|pid| scene.processes.works_beneath(*pid, &folder)).collect();
     among(pids, scene, None)
 }
 
 /// The program whose pid stands in this file, or a child of it.
-pub fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Missing::NoPid(format!("{}: {}", shown(file), crate::diagnostic::without_number(&error))))?;
     // PostgreSQL writes more lines behind the first one.
@@ -78,7 +144,13 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
     if scene.processes.get(root).is_none() {
         return Err(Missing::NotRunning);
     }
-    let pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
+    let mut pids: Vec<u32> = std::iter::once(root).chain(scene.processes.descendants(root)).collect();
+    // `portolan run` may have started this very proxy, and what that looks after.
+    let own = std::process::id();
+    if root != own && pids.contains(&own) {
+        let ours = scene.processes.descendants(own);
+        pids.retain(|pid| *pid != own && !ours.contains(pid));
+    }
     let held = holders(scene.sockets, pids.iter().copied());
     choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
 }
@@ -87,6 +159,11 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
 pub fn holder(address: SocketAddr, scene: Scene<'_>) -> Option<u32> {
     let socket: Vec<Socket> = scene.sockets.iter().filter(|socket| socket.address == address).cloned().collect();
     holders(&socket, scene.processes.pids()).first().map(|(pid, _)| *pid)
+}
+
+/// Every process but portolans: they work in the folders of their tables, and lead nowhere but back.
+fn others(scene: Scene<'_>) -> impl Iterator<Item = u32> {
+    scene.processes.pids().filter(move |pid| !scene.processes.goes_by(*pid, PORTOLAN))
 }
 
 fn among(pids: Vec<u32>, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Hold, Listener, Lookout,
     container::Containers,
-    follow::{Scene, by_folder, by_name, by_pid_file},
+    follow::{Scene, program},
     hold,
     propose::reached_by_port,
 };
@@ -48,16 +48,10 @@ impl<'a> Leads<'a> {
 }
 
 fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<SocketAddr> {
-    let found = match sought {
-        Sought::Process(name) => by_name(name, scene),
-        Sought::Dir(folder) => by_folder(folder, scene),
-        Sought::PidFile(file) => by_pid_file(file, scene),
-        Sought::Container { name, port } => {
-            return containers.find(name, *port).map(|found| found.addresses).unwrap_or_default();
-        }
-        Sought::Service(_) | Sought::Run(_) => return Vec::new(),
-    };
-    found.map(|found| found.addresses).unwrap_or_default()
+    if let Sought::Container { name, port } = sought {
+        return containers.find(name, *port).map(|found| found.addresses).unwrap_or_default();
+    }
+    program(sought, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
 }
 
 /// Where a route sends requests; nothing if it answers by itself.

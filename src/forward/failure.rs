@@ -194,16 +194,19 @@ impl Failure {
                     .route(route)
                     .note(error.to_string())
             }
-            Self::Program { route, target, reason: Reason::Dial(ConnectError::Absent(absence)), .. } => {
+            Self::Program { route, target, origin, reason: Reason::Dial(ConnectError::Absent(absence)) } => {
                 absent(Page::new(cause, format!("route {route} -> {target}, {}", absence.message)), absence)
                     .route(route)
                     .target(target.clone())
+                    .origin(origin.clone())
             }
             Self::HoldExpired { route, target, origin, held, reason } => {
-                let message = format!("route {route} -> {target}, {reason}, after {:.1} s", held.as_secs_f64());
+                let held_for = held.as_secs_f64();
+                let message =
+                    format!("route {route} -> {target}, {reason}; the request has waited for {held_for:.1} s");
                 let page = Page { held: Some(*held), ..Page::new(cause, message) }.route(route).target(target.clone());
                 match reason {
-                    ConnectError::Absent(absence) => absent(page, absence),
+                    ConnectError::Absent(absence) => absent(page, absence).origin(origin.clone()),
                     _ => {
                         let help = format!("start the program, or raise `hold` at {origin}");
                         facts::missing(page, (route, target), help, setting)

@@ -267,8 +267,11 @@ impl Care {
         let mut keeper = match self.start() {
             Ok(keeper) => keeper,
             Err(why) => {
-                self.output.note(format!("portolan: {why}")).await;
-                return self.ended(Exit::NotStarted(why), None);
+                for line in why.trim_end().lines() {
+                    self.output.note(line.to_owned()).await;
+                }
+                let what = why.lines().next().unwrap_or_default().to_owned();
+                return self.ended(Exit::NotStarted(what), None);
             }
         };
         let (how, line) = (Readiness::of(&self.service.ready), Arc::<Notify>::default());

@@ -32,7 +32,7 @@ pub const KEEP: &str = "__keep";
 pub const NAME: &str = "keeper";
 
 /// How long what is left may take once we are gone: nobody is there any more to wait for it.
-const LAST_GRACE: Duration = Duration::from_secs(1);
+const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// How often a process is ended that forks faster than it dies.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -233,7 +233,7 @@ impl Parent {
     /// Returns when it is gone.
     async fn gone(&mut self) {
         if (&mut self.gone).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -30,6 +30,28 @@ pub enum Stream {
     Out,
     /// Standard error.
     Err,
+    /// Nowhere: it is what we say of the program.
+    Note,
+}
+
+impl Stream {
+    /// The word for it in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Err => "err",
+            Self::Note => "note",
+        }
+    }
+
+    /// From that word; one that a later version may know is a note.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "out" => Self::Out,
+            "err" => Self::Err,
+            _ => Self::Note,
+        }
+    }
 }
 
 /// One line of a program.
@@ -67,10 +89,13 @@ impl Output {
         Self { name, kept: Mutex::default(), onlookers: broadcast::Sender::new(BEHIND), printer }
     }
 
-    /// The last lines, the oldest first.
+    /// What the program has said last, the oldest line first.
     pub fn last(&self, count: usize) -> Vec<Line> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.lines.iter().skip(kept.lines.len().saturating_sub(count)).cloned().collect()
+        let said = kept.lines.iter().rev().filter(|line| line.stream != Stream::Note);
+        let mut last: Vec<Line> = said.take(count).cloned().collect();
+        last.reverse();
+        last
     }
 
     /// All that is kept, and every line from now on, none of them twice.
@@ -104,7 +129,7 @@ impl Output {
 
     /// A line that we say about the program.
     pub async fn note(&self, text: String) {
-        self.pass_on(Line { name: Arc::clone(&self.name), stream: Stream::Err, text }).await;
+        self.pass_on(Line { name: Arc::clone(&self.name), stream: Stream::Note, text }).await;
     }
 
     async fn take(&self, bytes: &[u8], stream: Stream, look: &impl Fn(&str)) {

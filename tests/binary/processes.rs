@@ -97,12 +97,12 @@ impl Home {
         program::run(self.portolan(arguments))
     }
 
-    /// What `ps --json` says of a service; null where it says nothing.
+    /// What `ps --json` says of a service; null where it says nothing, or nobody is there to be asked.
     pub(crate) fn service(&self, name: &str) -> Value {
         let said = self.say(&["ps", "--json"]);
         let answer: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-        let services = answer["services"].as_array().unwrap();
-        services.iter().find(|service| service["name"] == name).cloned().unwrap_or_default()
+        let mut services = answer["services"].as_array().into_iter().flatten();
+        services.find(|service| service["name"] == name).cloned().unwrap_or_default()
     }
 
     /// Waits until a service is in that state, and returns all that `ps --json` says of it.

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{get_of_host, until},
     processes::{Home, Running, is_taken, text, usual_descriptors, was_held},
-    program::{PATIENCE, run},
+    program::{PATIENCE, Portolan, run},
 };
 
 impl Home {
@@ -185,8 +186,9 @@ fn what_they_say_is_prefixed_and_stays_on_its_stream() {
     up.err.wait_for(|line| line.ends_with("│ woe"));
     up.signal(Signal::INT);
     assert_eq!(up.wait(), 0);
-    let lines =
-        |stream: Vec<String>| -> Vec<String> { stream.into_iter().filter(|line| line.contains('│')).collect() };
+    // What becomes of a service is told among its lines, by us.
+    let is_theirs = |line: &String| line.contains('│') && !line.contains("│ portolan: ");
+    let lines = |stream: Vec<String>| -> Vec<String> { stream.into_iter().filter(is_theirs).collect() };
     let (mut out, err) = (lines(up.out.wait_for_end()), lines(up.err.wait_for_end()));
     let two: Vec<_> = out.extract_if(.., |line| line.starts_with("two")).collect();
     assert_eq!(out, ["one │ hello", "one │ 42", "one │ unfinished"]);
@@ -323,26 +325,27 @@ fn nobody_is_left_behind_when_the_terminal_is_closed() {
 }
 
 #[test]
-fn a_service_that_talks_without_end_takes_bounded_memory() {
-    const SAID: &str = "head -c 300000000 /dev/zero | tr '\\000' x";
+fn services_that_talk_without_end_take_bounded_memory() {
+    const SAID: &str = "head -c 300000000 /dev/zero | tr '\\\\000' x";
     let home = Home::with_table(&format!(
         "[services]\n\
          lines = \"{SAID} | fold -w 100; touch lines; exec sleep 1000\"\n\
          one_line = \"{SAID}; touch one_line; exec sleep 1000\"\n",
     ));
-    home.up_detached();
-    let peak = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap();
+    let mut up = home.portolan(&["up"]);
+    // It ends with the home.
+    let up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("all is said", || ["lines", "one_line"].iter().all(|file| home.folder().file(file).exists()));
-    let grown = home.processes().iter().map(|(pid, _)| peak_memory(*pid)).max().unwrap() - peak;
-    assert!(grown <= 32 * 1024 * 1024, "it grew by {grown} bytes");
+    let peak = peak_memory(up.id());
+    assert!(peak <= 100 * 1024 * 1024, "it took {peak} bytes");
     assert_eq!(home.say(&["logs", "lines"]).code, 0);
 }
 
-/// The most memory that a process ever held, in bytes; 0 when it has gone.
-fn peak_memory(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.map_or(0, |line| line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024)
+/// The most memory that a process ever held, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[test]
@@ -365,6 +368,14 @@ fn a_service_can_start_with_the_first_request_and_stop_when_nobody_asks() {
         assert!(!is_taken(port));
         assert_eq!(home.lines("log").iter().filter(|line| *line == "lazy starts").count(), round);
     }
+}
+
+#[test]
+fn the_first_request_of_all_waits_for_its_service() {
+    let home = Home::with_table("[services]\napi = \"exec python3 server.py\"\n[routes]\napi = 'api'\n");
+    let up = Portolan::start(home.portolan(&["up"]));
+    let answer = get_of_host(up.address(), "api.localhost", "/");
+    assert!(answer.status == 200 && was_held(&answer), "{answer:?}");
 }
 
 #[test]
@@ -475,14 +486,33 @@ fn the_running_proxy_tells_its_urls_and_is_stopped() {
 }
 
 #[test]
-fn two_ups_of_one_table_are_one_too_many() {
-    let home = Home::with_table("[services]\napi = \"exec python3 server.py\"\n[routes]\napi = 'api'\n");
-    let first = home.up();
+fn a_second_up_joins_the_first_and_starts_nothing_twice() {
+    let home =
+        Home::with_table("[services]\napi = \"exec python3 server.py log=log says=hello\"\n[routes]\napi = 'api'\n");
+    let _first = home.up();
     let pid = home.told_by("api.localhost")["pid"].clone();
-    let said = home.say(&["up"]);
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains(&format!("pid {}", first.pid())), "{}", said.err);
+    let second = home.up();
+    second.out.wait_for(|line| line.ends_with("│ hello"));
     assert_eq!(home.told_by("api.localhost")["pid"], pid);
+    assert_eq!(home.lines("log"), ["server starts", "server listens", "server says it"]);
+}
+
+#[test]
+fn two_projects_that_start_at_once_give_no_port_twice() {
+    let table = "[services]\napi = \"exec python3 server.py\"\nweb = \"exec python3 server.py\"\n";
+    let homes = [(); 3].map(|()| Home::with_table(table));
+    let _ups = homes.each_ref().map(Home::up);
+    let mut ports = Vec::new();
+    for home in &homes {
+        home.wait(&["api", "web"]);
+        for name in ["api", "web"] {
+            assert_eq!(home.service(name)["restarts"], 0, "{name}");
+            ports.push(home.port_of(name));
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 6, "{ports:?}");
 }
 
 #[test]

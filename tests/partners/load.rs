@@ -108,14 +108,15 @@ impl fmt::Display for Figures {
 fn request(proxy: SocketAddr, page: &str) -> Result<Answer, String> {
     let answer = exchange(proxy).map_err(|error| error.kind().to_string())?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("no whole head")?;
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
     let status = head.lines().next().unwrap_or_default();
     if status != "HTTP/1.1 200 OK" {
-        return Err(format!("{status}: {}", body.lines().next().unwrap_or_default()));
+        return Err(format!("{status}: {}", field("x-portolan-error: ").unwrap_or(body)));
     }
     if !body.contains(page) {
         return Err("another page".to_owned());
     }
-    Ok(Answer { was_held: head.to_ascii_lowercase().contains("\r\nx-portolan-held:") })
+    Ok(Answer { was_held: field("x-portolan-held: ").is_some() })
 }
 
 fn exchange(proxy: SocketAddr) -> io::Result<String> {

@@ -228,9 +228,11 @@ fn percent_encoded(c: char) -> String {
     c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// `text` as an absolute path, seen from the folder of the file in which `value` stands.
+/// `text` as an absolute path, seen from the folder of the file in which `value` stands; what stands in `.config` speaks of
+/// the folder around it.
 pub(super) fn beside(value: &Value, text: &str) -> PathBuf {
     let folder = value.span.source.path.as_deref().and_then(|path| path.parent()).unwrap_or("".as_ref());
+    let folder = if folder.ends_with(".config") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(text);
     // Without a current folder there is nothing to be relative to; opening it will say so.
     std::path::absolute(&path).unwrap_or(path)
