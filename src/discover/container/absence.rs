@@ -108,16 +108,14 @@ fn unknown(all: &Containers, name: &str) -> NotFound {
     let problem = NotFound::new(Missing::Gone, "no container and no compose service goes by that name");
     let mut others: Vec<&Container> = all.list.iter().collect();
     others.sort_by_key(|other| Reverse((resembles(other, name), matches!(other.state, State::Running { .. }))));
-    let problem = match others.as_slice() {
-        [] => problem.note("the engines have no container at all"),
-        [_, ..] => problem.note(format!("there are {}", listed(&others))),
-    };
     let tool = all.engines.iter().find(|engine| matches!(engine.state, Reach::Reached { .. }));
     let tool = tool.map_or(Tool::Docker, |engine| engine.place.tool);
-    problem.notes(absent_engines(all)).help(format!(
-        "start it (`{tool} compose up -d`, or `{tool} run --name {} ..`), or name one that is there",
-        printable(name)
-    ))
+    let start = format!("start it: `{tool} compose up -d`, or `{tool} run --name {} ..`", printable(name));
+    if others.is_empty() {
+        return problem.note("the engines have no container at all").notes(absent_engines(all)).help(start);
+    }
+    let there = format!("there are {}", listed(&others));
+    problem.note(there).notes(absent_engines(all)).help(format!("{start}; or name one that is there"))
 }
 
 /// Whether one name is in the other: `db` and `shop-db-1`.
@@ -318,8 +316,17 @@ help: start its socket: `systemctl --user start podman.socket`";
         let expected = "\
 no container and no compose service goes by that name
 note: there are `shop-web-1` (exited), `cache` (running), `old` (exited)
-help: start it (`docker compose up -d`, or `docker run --name web ..`), or name one that is there";
+help: start it: `docker compose up -d`, or `docker run --name web ..`; or name one that is there";
         assert_eq!(told(&all(list), "web", &Missed::Unknown), expected);
+    }
+
+    #[test]
+    fn a_name_that_nobody_can_have_is_told_as_such() {
+        let expected = "\
+no container and no compose service goes by that name
+note: the engines have no container at all
+help: start it: `docker compose up -d`, or `docker run --name web ..`";
+        assert_eq!(told(&all(Vec::new()), "web", &Missed::Unknown), expected);
     }
 
     #[test]
