@@ -39,6 +39,7 @@ pub(crate) struct Engine {
 struct Script {
     mood: Mutex<Mood>,
     list: Mutex<String>,
+    details: Mutex<String>,
     lists: watch::Sender<usize>,
     events: broadcast::Sender<()>,
 }
@@ -74,6 +75,7 @@ impl Engine {
         let script = Arc::new(Script {
             mood: Mutex::new(Mood::Well),
             list: Mutex::default(),
+            details: Mutex::new(details(LONG_AGO)),
             lists: watch::Sender::new(0),
             events: broadcast::channel(4096).0,
         });
@@ -88,6 +90,11 @@ impl Engine {
     /// It has these containers from now on, and tells nobody.
     pub(crate) fn becomes(&self, containers: &[String]) {
         *lock(&self.script.list) = format!("[{}]", containers.join(","));
+    }
+
+    /// All its containers were started then, by a process that is none of this machine.
+    pub(crate) fn has_started_all(&self, at: &str) {
+        *lock(&self.script.details) = details(at);
     }
 
     /// It answers in this way from now on.
@@ -117,6 +124,13 @@ impl Engine {
     }
 }
 
+/// When containers are started in tests.
+const LONG_AGO: &str = "2020-02-20T20:20:20Z";
+
+fn details(started: &str) -> String {
+    format!(r#"{{"State":{{"Status":"running","Pid":2147483647,"StartedAt":"{started}"}}}}"#)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
@@ -139,8 +153,11 @@ async fn converse(mut stream: UnixStream, script: &Script) -> std::io::Result<()
         "/version" => respond(&mut stream, r#"{"Version":"28.5.2","ApiVersion":"1.51","MinAPIVersion":"1.24"}"#).await,
         "/v1.51/events" => tell_events(stream, script).await,
         "/v1.51/containers/json" => list(stream, script).await,
-        // A look at one container: nothing more is known than what the list says.
-        _ => respond(&mut stream, "{}").await,
+        // A look at one container.
+        _ => {
+            let details = lock(&script.details).clone();
+            respond(&mut stream, &details).await
+        }
     }
 }
 

@@ -103,6 +103,26 @@ async fn what_an_engine_lists_only_after_it_has_told_of_it_is_seen_all_the_same(
 }
 
 #[tokio::test]
+async fn a_container_that_has_just_been_started_is_not_dialled_before_its_process_was_looked_for() {
+    let folder = folder();
+    let socket = socket(&folder, "docker.sock");
+    let engine = Engine::start(&socket, &[container("web", 32768)]);
+    engine.has_started_all("9999-09-09T09:09:09Z");
+    let mut receiver = follow(at(&socket));
+
+    let message = |all: &Containers| all.find("web", 8080).err().map(|missed| (missed.kind, missed.message));
+    let about_to = Some((Missing::Coming, "it is about to start, or has just ended".into()));
+    until(&mut receiver, |all| message(all) == about_to).await;
+
+    // An engine in a virtual machine has its processes there, and cannot be waited for.
+    until(&mut receiver, |all| port_of_web(all) == Some(32768)).await;
+    engine.becomes(&[container("web", 32769)]);
+    engine.tells();
+    until(&mut receiver, |all| all.list[0].published[0].address.port() == 32769).await;
+    assert_eq!(port_of_web(&receiver.borrow()), Some(32769));
+}
+
+#[tokio::test]
 async fn f39_a_missing_socket_is_no_error_and_seen_when_it_comes() {
     let folder = folder();
     let socket = socket(&folder, "docker.sock");

@@ -337,6 +337,8 @@ impl Drop for Engine {
         let containers = String::from_utf8(containers.unwrap_or_default()).unwrap_or_default();
         let _ = self.command().args(["rm", "--force"]).args(containers.lines()).output();
         self.end();
+        // Docker leaves its own network mounted, and what is mounted cannot be removed.
+        let _ = Command::new("umount").arg("--lazy").arg(self.folder.path().join("exec/netns/default")).output();
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn word(all: &Containers, name: &str, port: u16, missed: &Missed<'_>,
         Missed::Several(containers) => several(containers),
         Missed::Still(container) => still(container, now),
         Missed::Unpublished(container) => unpublished(all, container, port),
-        Missed::Ended(container) => ended(container),
+        Missed::Passing(container) => passing(container),
         Missed::Deaf(container, sockets) => deaf(container, port, sockets, now),
     }
 }
@@ -108,16 +108,14 @@ fn unknown(all: &Containers, name: &str) -> NotFound {
     let problem = NotFound::new(Missing::Gone, "no container and no compose service goes by that name");
     let mut others: Vec<&Container> = all.list.iter().collect();
     others.sort_by_key(|other| Reverse((resembles(other, name), matches!(other.state, State::Running { .. }))));
-    let problem = match others.as_slice() {
-        [] => problem.note("the engines have no container at all"),
-        [_, ..] => problem.note(format!("there are {}", listed(&others))),
-    };
     let tool = all.engines.iter().find(|engine| matches!(engine.state, Reach::Reached { .. }));
     let tool = tool.map_or(Tool::Docker, |engine| engine.place.tool);
-    problem.notes(absent_engines(all)).help(format!(
-        "start it (`{tool} compose up -d`, or `{tool} run --name {} ..`), or name one that is there",
-        printable(name)
-    ))
+    let start = format!("start it: `{tool} compose up -d`, or `{tool} run --name {} ..`", printable(name));
+    if others.is_empty() {
+        return problem.note("the engines have no container at all").notes(absent_engines(all)).help(start);
+    }
+    let there = format!("there are {}", listed(&others));
+    problem.note(there).notes(absent_engines(all)).help(format!("{start}; or name one that is there"))
 }
 
 /// Whether one name is in the other: `db` and `shop-db-1`.
@@ -208,10 +206,10 @@ fn unpublished(all: &Containers, container: &Container, port: u16) -> NotFound {
     ))
 }
 
-/// A container whose engine still calls it running.
-fn ended(container: &Container) -> NotFound {
-    NotFound::new(Missing::Coming, "it has just ended")
-        .help(format!("see why: `{} logs {}`", container.engine.tool, container.name))
+/// A container that its engine calls running, and of which no process is there.
+fn passing(container: &Container) -> NotFound {
+    NotFound::new(Missing::Coming, "it is about to start, or has just ended")
+        .help(format!("see which: `{} logs {}`", container.engine.tool, container.name))
 }
 
 /// A container that runs and has no socket that hears the port.
@@ -318,8 +316,17 @@ help: start its socket: `systemctl --user start podman.socket`";
         let expected = "\
 no container and no compose service goes by that name
 note: there are `shop-web-1` (exited), `cache` (running), `old` (exited)
-help: start it (`docker compose up -d`, or `docker run --name web ..`), or name one that is there";
+help: start it: `docker compose up -d`, or `docker run --name web ..`; or name one that is there";
         assert_eq!(told(&all(list), "web", &Missed::Unknown), expected);
+    }
+
+    #[test]
+    fn a_name_that_nobody_can_have_is_told_as_such() {
+        let expected = "\
+no container and no compose service goes by that name
+note: the engines have no container at all
+help: start it: `docker compose up -d`, or `docker run --name web ..`";
+        assert_eq!(told(&all(Vec::new()), "web", &Missed::Unknown), expected);
     }
 
     #[test]

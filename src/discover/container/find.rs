@@ -57,8 +57,8 @@ pub(super) enum Missed<'c> {
     Still(&'c Container),
     /// The port is not published.
     Unpublished(&'c Container),
-    /// Its first process has just ended.
-    Ended(&'c Container),
+    /// Its first process is not there, not yet or not any more.
+    Passing(&'c Container),
     /// It runs, and its program cannot be reached at the port: it has these sockets.
     Deaf(&'c Container, Vec<SocketAddr>),
 }
@@ -152,7 +152,7 @@ fn reach<'c>(
     match inside.as_ref().map_or(Sound::Listens, |inside| listen(inside, port, &container.network)) {
         Sound::Listens => Ok(addresses),
         Sound::Deaf(sockets) => Err(Missed::Deaf(container, sockets)),
-        Sound::Ended => Err(Missed::Ended(container)),
+        Sound::Absent => Err(Missed::Passing(container)),
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     /// A container whose inside can be seen.
     fn seen(container: Container) -> Container {
-        let inside = Some(Inside::sample(&container.id));
+        let inside = Some(Inside::of(4812, &container.id));
         Container { state: State::Running { since: None, inside }, ..container }
     }
 
@@ -301,7 +301,7 @@ mod tests {
         let missed = |sound: Sound| find(&all, "web", 8080, |_, _, _| sound.clone()).unwrap_err();
         let (web, others) = (&all.list[0], vec!["0.0.0.0:9229".parse().unwrap()]);
         assert_eq!(missed(Sound::Deaf(others.clone())), Missed::Deaf(web, others));
-        assert_eq!(missed(Sound::Ended), Missed::Ended(web));
+        assert_eq!(missed(Sound::Absent), Missed::Passing(web));
         assert_eq!(addresses(&all, "web", 8080), ["127.0.0.1:32768"]);
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn of_replicas_those_count_that_listen() {
         let replicas = [replica("shop", 1, "0.0.0.0:32769"), replica("shop", 2, "0.0.0.0:32770")];
         let all = all(replicas.map(seen).to_vec());
-        let second = Inside::sample(&all.list[1].id);
+        let second = Inside::of(4812, &all.list[1].id);
         let only_second = |inside: &Inside, _: u16, _: &Network| {
             if *inside == *second { Sound::Listens } else { Sound::Deaf(Vec::new()) }
         };

@@ -5,7 +5,7 @@
 //! events costs no more than a list every [`PACE`]. When an engine goes, so does all that it told, at once: its ports may
 //! be another's in the next moment.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    Container, Containers, Engine, Inside, Place, Reach, State, Whereabouts,
-    client::{Client, Events},
-    told::{self, About, Details},
+    Container, Containers, Engine, Place, Reach, Whereabouts,
+    client::Events,
+    session::{Learned, Session},
     trouble::Trouble,
 };
 
@@ -33,17 +33,8 @@ const RETRIES: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Between two looks at where engines are.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the looks at single containers may keep a list from being told.
-const LEARNING: Duration = Duration::from_millis(250);
-
 /// How long [`look`] takes at most.
 const ONCE: Duration = Duration::from_secs(1);
-
-/// The events that may change what we tell: all of containers.
-const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
-
-/// All of them, also those that do not run: why one cannot be reached is told, too.
-const LIST: &str = "/containers/json?all=1";
 
 /// Follows all engines, in tasks of the current runtime that end when the last receiver is gone. The receiver has the
 /// latest snapshot at any time, and the first at once: of engines that are still being asked.
@@ -148,9 +139,9 @@ impl View {
 
     /// Follows the engine until it ends. `pause` begins anew once it has told something.
     async fn attend(&self, pause: &mut Duration) -> Result<Infallible, Trouble> {
-        let mut session = Session::begin(self).await?;
+        let mut session = Session::begin(&self.place).await?;
         let mut events = session.events().await?;
-        let mut learned = session.refresh().await?;
+        let mut learned = self.refresh(&mut session).await?;
         // When the list tells all that the events have told.
         let mut settled = Instant::now();
         *pause = RETRIES.0;
@@ -163,13 +154,20 @@ impl View {
             if pass_over(&mut events, next).await? || is_done {
                 settled = Instant::now() + SETTLING;
             }
-            learned = session.refresh().await?;
+            learned = self.refresh(&mut session).await?;
         }
     }
 
     /// Takes one list.
     async fn take(&self) -> Result<(), Trouble> {
-        Session::begin(self).await?.refresh().await.map(drop)
+        self.refresh(&mut Session::begin(&self.place).await?).await.map(drop)
+    }
+
+    /// Takes a list and tells it.
+    async fn refresh(&self, session: &mut Session) -> Result<Learned, Trouble> {
+        let (list, learned) = session.list().await?;
+        self.tell(Reach::Reached { version: session.version().into() }, list);
+        Ok(learned)
     }
 }
 
@@ -184,100 +182,6 @@ async fn pass_over(events: &mut Events, until: Instant) -> Result<bool, Trouble>
         was_any = true;
     }
     Ok(was_any)
-}
-
-/// A talk with one run of an engine.
-struct Session<'v> {
-    view: &'v View,
-    client: Client,
-    about: About,
-    known: HashMap<String, Known>,
-}
-
-/// What the look at one container told.
-struct Known {
-    /// The container as the list told it at that time.
-    listed: Container,
-    details: Details,
-    inside: Option<Arc<Inside>>,
-}
-
-/// Whether a list was told with everything that can be known.
-enum Learned {
-    All,
-    /// The time was over before every container had been looked at.
-    Part,
-}
-
-impl<'v> Session<'v> {
-    async fn begin(view: &'v View) -> Result<Self, Trouble> {
-        let client = Client::open(&view.place.door).await?;
-        let about = told::about(&client.get("/version").await?).map_err(unreadable)?;
-        Ok(Self { view, client, about, known: HashMap::new() })
-    }
-
-    async fn events(&self) -> Result<Events, Trouble> {
-        self.client.events(&format!("{}{EVENTS}", self.about.prefix)).await
-    }
-
-    /// Takes the list and tells it.
-    async fn refresh(&mut self) -> Result<Learned, Trouble> {
-        let json = self.client.get(&format!("{}{LIST}", self.about.prefix)).await?;
-        let mut list = told::containers(&json, &self.view.place, self.client.host()).map_err(unreadable)?;
-        // What runs is asked for; the others are looked at when there is time.
-        list.sort_by_key(|container| !container.is_up());
-        let learned = self.learn(&mut list).await;
-        self.view.tell(Reach::Reached { version: self.about.version.clone() }, list);
-        Ok(learned)
-    }
-
-    /// Looks at the containers of which the list tells something new.
-    async fn learn(&mut self, list: &mut [Container]) -> Learned {
-        let deadline = Instant::now() + LEARNING;
-        let mut learned = Learned::All;
-        let mut known = std::mem::take(&mut self.known);
-        for container in list.iter_mut().filter(|container| has_details(container)) {
-            let known = match known.remove(&container.id).filter(|known| known.is_true_of(container)) {
-                Some(known) => known,
-                None => match timeout_at(deadline, self.inspect(container)).await {
-                    Ok(Some(known)) => known,
-                    // It has just gone, which the next event tells, or the engine has, which the next question does.
-                    Ok(None) => continue,
-                    Err(_elapsed) => {
-                        learned = Learned::Part;
-                        continue;
-                    }
-                },
-            };
-            container.learn(&known.details, known.inside.as_ref());
-            self.known.insert(container.id.clone(), known);
-        }
-        learned
-    }
-
-    async fn inspect(&self, container: &Container) -> Option<Known> {
-        let id = Some(&container.id).filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))?;
-        let json = self.client.get(&format!("{}/containers/{id}/json", self.about.prefix)).await.ok()?;
-        let details = told::details(&json).ok()?;
-        let inside = details.pid.and_then(|pid| Inside::of(pid, id));
-        Some(Known { listed: container.clone(), details, inside })
-    }
-}
-
-/// Whether a look at it tells more than the list.
-fn has_details(container: &Container) -> bool {
-    matches!(container.state, State::Running { .. } | State::Exited { .. })
-}
-
-impl Known {
-    /// Whether nothing has happened to it since, as far as the list and its process tell.
-    fn is_true_of(&self, container: &Container) -> bool {
-        self.listed == *container && self.inside.as_ref().is_none_or(|inside| inside.is_there())
-    }
-}
-
-fn unreadable(error: serde_json::Error) -> Trouble {
-    Trouble::Strange(format!("its answer cannot be read: {}", told::word(&error.to_string())))
 }
 
 impl Containers {

@@ -39,8 +39,8 @@ pub(super) enum Sound {
     Listens,
     /// Nobody does whom a connection from outside would reach; there are these sockets.
     Deaf(Vec<SocketAddr>),
-    /// The container's first process has ended, which its engine may not have told yet.
-    Ended,
+    /// The container's first process is not there: not yet or not any more, which its engine has not told.
+    Absent,
 }
 
 /// What is remembered of a port.
@@ -60,10 +60,9 @@ struct Deaf {
 }
 
 impl Inside {
-    /// The inside of the container `id`, of which `pid` is the first process. `None` where that is no process of this
-    /// machine, as with an engine in a virtual one.
-    pub(super) fn of(pid: u32, id: &str) -> Option<Arc<Self>> {
-        is_in(pid, id).then(|| Arc::new(Self { pid, id: id.into(), ports: Mutex::default() }))
+    /// The inside of the container `id`, of which `pid` is the first process.
+    pub(super) fn of(pid: u32, id: &str) -> Arc<Self> {
+        Arc::new(Self { pid, id: id.into(), ports: Mutex::default() })
     }
 
     /// Its first process.
@@ -71,7 +70,7 @@ impl Inside {
         self.pid
     }
 
-    /// Whether its first process is still there.
+    /// Whether its first process is a process of this machine now.
     pub(super) fn is_there(&self) -> bool {
         is_in(self.pid, &self.id) && !is_ending(self.pid)
     }
@@ -85,7 +84,7 @@ impl Inside {
         }
         let sound = port_of.look(self.pid, |socket| socket.port() == port && is_reached(socket, network));
         // It may have ended meanwhile, and its number be another's.
-        let sound = if self.is_there() { sound } else { Sound::Ended };
+        let sound = if self.is_there() { sound } else { Sound::Absent };
         port_of.remember(&sound, Instant::now());
         sound
     }
@@ -95,19 +94,16 @@ impl Inside {
 /// still listen until it is their turn.
 fn is_ending(pid: u32) -> bool {
     /// `PF_EXITING` of the kernel's `linux/sched.h`.
-    const EXITING: u32 = 4;
+    const EXITING: u64 = 4;
+    /// The ninth signal, which nothing survives, as a bit.
+    const KILL: u64 = 1 << 8;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name stands in parentheses and may have any in it; flags are the seventh word behind it (`man 5 proc_pid_stat`).
-    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
-    flags.is_none_or(|flags| flags & EXITING != 0)
-}
-
-#[cfg(test)]
-impl Inside {
-    /// One that nobody looks into.
-    pub(super) fn sample(id: &str) -> Arc<Self> {
-        Arc::new(Self { pid: 4812, id: id.into(), ports: Mutex::default() })
-    }
+    // The name stands in parentheses and may have some in it; flags are the 9th word of all, pending signals the 31st
+    // (`man 5 proc_pid_stat`).
+    let mut words = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let flags: Option<u64> = words.nth(9 - 3).and_then(|word| word.parse().ok());
+    let pending: Option<u64> = words.nth(31 - 10).and_then(|word| word.parse().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0) || pending.is_none_or(|pending| pending & KILL != 0)
 }
 
 impl Port {
@@ -138,7 +134,7 @@ impl Port {
                 let since = self.deaf.as_ref().map_or(now, |deaf| deaf.since);
                 Some(Deaf { since, looked: now, sockets: sockets.clone() })
             }
-            Sound::Listens | Sound::Ended => None,
+            Sound::Listens | Sound::Absent => None,
         };
     }
 }
@@ -233,8 +229,8 @@ mod tests {
     fn a_process_that_is_another_s_by_now_is_not_taken_for_the_container() {
         let (_listener, port) = listener("0.0.0.0:0");
         let inside = Inside { id: "1d0f".repeat(16), ..here() };
-        assert_eq!(inside.listen(port, &Network::Own), Sound::Ended);
-        assert_eq!(Inside::of(std::process::id(), &inside.id), None);
+        assert_eq!(inside.listen(port, &Network::Own), Sound::Absent);
+        assert!(!inside.is_there() && here().is_there());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod find;
 mod follow;
 mod inside;
 mod places;
+mod session;
 mod tables;
 mod told;
 mod trouble;

@@ -200,7 +200,7 @@ pub(super) struct Details {
     pub(super) pid: Option<u32>,
     code: Option<i64>,
     out_of_memory: bool,
-    started: Option<SystemTime>,
+    pub(super) started: Option<SystemTime>,
     finished: Option<SystemTime>,
 }
 
