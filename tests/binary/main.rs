@@ -13,6 +13,8 @@ mod demo;
 mod doctor;
 mod drain;
 mod folder;
+#[cfg(target_os = "linux")]
+mod hold;
 mod limits;
 mod log;
 mod origin;

@@ -3,8 +3,9 @@
 Takes the port from PORT, or from `port=N`; `log=FILE` gets a line for each thing that happens to it.
 
 Other words: `name=NAME` is what it calls itself; `late=FILE` waits for that file before it listens; `sick=FILE` answers
-503 at /healthz until that file is there; `says=LINE` is a line that it prints once it listens; `deaf` ignores SIGTERM;
-`code=N` is what it exits with on SIGTERM, and one more on SIGINT.
+503 at /healthz until that file is there; `slow=SECONDS` is how long it takes for each answer; `says=LINE` is a line
+that it prints once it listens; `deaf` ignores SIGTERM; `code=N` is what it exits with on SIGTERM, and one more on
+SIGINT.
 """
 
 import json
@@ -36,6 +37,9 @@ class Teller(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if "slow" in WORDS:
+            log("is asked")
+            time.sleep(float(WORDS["slow"]))
         sick = self.path == "/healthz" and "sick" in WORDS and not os.path.exists(WORDS["sick"])
         told = {
             "name": NAME,
