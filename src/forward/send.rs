@@ -148,6 +148,10 @@ impl Worker {
                 return Err(way.failed(broken.reason));
             }
             way.tries_left = way.tries_left.saturating_sub(1);
+            if broken.again == Again::IfIdempotentAndHeld {
+                // A program that is ending takes connections for some moments more.
+                Box::pin(while_there(asked.deadlines, serving, way.wait(ConnectError::Closed))).await?;
+            }
         }
     }
 }
@@ -195,7 +199,10 @@ impl<'r> Way<'r> {
         let (Some(hold), Some(place)) = (self.forward.hold, self.endpoint.place()) else {
             return Err(self.failed(error.into()));
         };
-        if !error.is_absence() || self.is_gone_for_good(&error) {
+        // Of many that are let go at once a program may not take all in time.
+        let is_crowded = self.waits.is_some() && matches!(error, ConnectError::Timeout(_));
+        if !(error.is_absence() || is_crowded || matches!(error, ConnectError::Closed)) || self.is_gone_for_good(&error)
+        {
             return Err(self.failed(error.into()));
         }
         let now = Instant::now();
@@ -243,15 +250,15 @@ fn now_known(place: &Place, before: ConnectError) -> ConnectError {
     }
 }
 
-/// Waits for a connection for as long as there is a client to want it.
-async fn while_there<C: Transport>(
+/// Waits for a connection, or for a program, for as long as there is a client to want it.
+async fn while_there<C: Transport, T>(
     deadlines: &Deadlines,
     serving: &mut Serving<'_, C>,
-    dialled: impl Future<Output = Result<Lease, Failure>>,
-) -> Result<Lease, Failure> {
-    let mut dialled = pin!(dialled);
+    awaited: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut awaited = pin!(awaited);
     let result = poll_fn(|cx| {
-        let step = dialled.as_mut().poll(cx);
+        let step = awaited.as_mut().poll(cx);
         if step.is_pending() {
             match serving.watch(cx) {
                 Watch::Gone => return Poll::Ready(Err(Failure::ClientLeft)),

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// The most requests that wait for one program at once. Each may keep a body of 64 KiB; a test of load sends some 50 a second
@@ -25,6 +25,10 @@ pub const MOST_WAITING: usize = 1_000;
 /// How soon a connection is tried again where the program is said to listen and refused all the same: what is said is
 /// as old as the last look, and that is the pace of looking while somebody waits.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// Between two that waited, when they are let go: a program that has just begun to listen takes only so many connections at
+/// once (5 in Python's `http.server`), and what comes beyond them waits a second for its next try.
+const ONE_BY_ONE: Duration = Duration::from_millis(2);
 
 /// What is known of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +159,7 @@ impl Place {
 
     /// Returns when another try may meet a listener, after one did not: by the news that it listens, not by trying.
     pub async fn wait(&self, deadline: Instant) -> Result<(), Unheld> {
-        let _place = self.enter().ok_or(Unheld::Crowded)?;
+        let waiting = self.enter().ok_or(Unheld::Crowded)?;
         let mut standing = self.standing.subscribe();
         if matches!(*standing.borrow_and_update(), Standing::At(_)) {
             let soon = deadline.min(Instant::now() + AGAIN);
@@ -163,25 +167,32 @@ impl Place {
             return if Instant::now() < deadline { Ok(()) } else { Err(Unheld::Expired) };
         }
         match timeout_at(deadline, standing.wait_for(|known| matches!(known, Standing::At(_)))).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                sleep(ONE_BY_ONE * waiting.before).await;
+                Ok(())
+            }
             Err(_elapsed) => Err(Unheld::Expired),
         }
     }
 
     fn enter(&self) -> Option<Waiting<'_>> {
-        let waiting = Waiting(self);
         let before = self.waiting.fetch_add(1, Relaxed);
+        let waiting = Waiting { place: self, before: u32::try_from(before).unwrap_or(u32::MAX) };
         self.bell.notify_one();
         (before < MOST_WAITING).then_some(waiting)
     }
 }
 
 /// One request that waits.
-struct Waiting<'p>(&'p Place);
+struct Waiting<'p> {
+    place: &'p Place,
+    /// How many waited already.
+    before: u32,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.place.waiting.fetch_sub(1, Relaxed);
     }
 }
 
