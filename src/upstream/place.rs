@@ -28,7 +28,10 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Between two that waited, when they are let go: a program that has just begun to listen takes only so many connections at
 /// once (5 in Python's `http.server`), and what comes beyond them waits a second for its next try.
-const ONE_BY_ONE: Duration = Duration::from_millis(2);
+const ONE_BY_ONE: Duration = Duration::from_millis(10);
+
+/// How many are let go one by one: the last of them has waited three seconds more.
+const MOST_IN_TURN: u32 = 300;
 
 /// What is known of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +169,10 @@ impl Place {
             let _ = timeout_at(soon, standing.changed()).await;
             return if Instant::now() < deadline { Ok(()) } else { Err(Unheld::Expired) };
         }
-        match timeout_at(deadline, standing.wait_for(|known| matches!(known, Standing::At(_)))).await {
-            Ok(_) => {
-                sleep(ONE_BY_ONE * waiting.before).await;
-                Ok(())
-            }
-            Err(_elapsed) => Err(Unheld::Expired),
-        }
+        let is_there = standing.wait_for(|known| matches!(known, Standing::At(_)));
+        timeout_at(deadline, is_there).await.map_err(|_| Unheld::Expired).map(drop)?;
+        sleep(ONE_BY_ONE * waiting.before.min(MOST_IN_TURN)).await;
+        Ok(())
     }
 
     fn enter(&self) -> Option<Waiting<'_>> {
@@ -214,7 +214,7 @@ mod tests {
         let place = place();
         let deadline = Instant::now() + Duration::from_secs(10);
         let (waited, ()) = tokio::join!(place.wait(deadline), async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            sleep(Duration::from_secs(3)).await;
             assert_eq!(place.waiting(), 1);
             assert!(place.tell(at(8000)));
         });
