@@ -359,7 +359,9 @@ impl TableFile {
         if std::fs::metadata(&self.file).is_ok_and(|file| file.len() == 0) {
             return refused(instance, voice, format!("{name} is empty; the table stays in force"), &[]);
         }
-        if let Some(Err(problem)) = self.must_be_trusted.then(|| load::trusted(&self.file)) {
+        if self.must_be_trusted
+            && let Err(problem) = load::trusted(&self.file)
+        {
             let text = format!("reload refused, the table stays in force: {name} is not to be trusted any more");
             return refused(instance, voice, text, &[problem]);
         }

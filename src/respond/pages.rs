@@ -65,7 +65,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The status of the answer; a program that refuses the host may have another one, see [`Page::status`].
+    /// The status of the answer; a program that refuses the host may have another one.
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
