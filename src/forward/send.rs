@@ -127,7 +127,7 @@ impl Worker {
                     lease
                 }
             };
-            asked.record(|record| record.target = way.endpoint.address().to_string());
+            asked.record(|record| record.target = way.endpoint.whereabouts());
             let reused = lease.idle.is_used();
             let is_counted =
                 forward.upstream.counts_requests() || outgoing.upgrade.is_some() || way.endpoint.is_counted();
@@ -182,7 +182,7 @@ impl<'r> Way<'r> {
     /// Dials the endpoint; where it does not answer another one may do, as nothing was sent.
     async fn dial(&mut self, asked: &mut Asked<'_>, pools: &Rc<Pools>) -> Result<Lease, Failure> {
         loop {
-            asked.record(|record| record.target = self.endpoint.address().to_string());
+            asked.record(|record| record.target = self.endpoint.whereabouts());
             match pools.dial(self.endpoint, self.forward.connect_timeout).await {
                 Ok(connection) => return Ok(connection),
                 Err(_) if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() => {

@@ -87,6 +87,16 @@ impl Endpoint {
         &self.key.address
     }
 
+    /// Where it is now, in the few characters that a line of the log has for it.
+    pub fn whereabouts(&self) -> String {
+        match (&self.key.address, self.place.as_ref().map(Place::standing)) {
+            (Address::Followed(_), Some(Standing::At(spot))) => {
+                spot.addresses.first().map_or_else(String::new, |address| format!(":{}", address.port()))
+            }
+            (address, _) => address.to_string(),
+        }
+    }
+
     /// Who must hold its port.
     pub fn owner(&self) -> Option<&Pin> {
         self.key.owner.as_ref()
