@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Hold, Listener, Lookout,
-    container::Containers,
+    container::{Container, Containers},
     follow::{Scene, program},
     hold,
     propose::reached_by_port,
@@ -49,7 +49,12 @@ impl<'a> Leads<'a> {
 
 fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<SocketAddr> {
     if let Sought::Container { name, port } = sought {
-        return containers.find(name, *port).map(|found| found.addresses).unwrap_or_default();
+        // Whether its program listens inside does not matter: the port is held for it.
+        let is_meant = |container: &&Container| {
+            container.name == *name || container.compose.as_ref().is_some_and(|compose| compose.service == *name)
+        };
+        let published = containers.list.iter().filter(is_meant).flat_map(|container| &container.published);
+        return published.filter(|published| published.private == *port).map(|published| published.address).collect();
     }
     program(sought, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
 }
