@@ -262,7 +262,8 @@ pub fn without_number(error: &io::Error) -> String {
 
 /// `path` as a person writes it, with `~` for the home folder.
 pub fn shown(path: &Path) -> String {
-    with_tilde(path, std::env::home_dir().as_deref())
+    // A folder's name may hold anything but NUL: none of it may drive a terminal or break a line.
+    printable(&with_tilde(path, std::env::home_dir().as_deref())).replace('\n', "\\n")
 }
 
 /// A home that is the root, as some containers have it, would put a `~` in front of everything.

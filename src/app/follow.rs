@@ -197,7 +197,9 @@ fn answers_at(held: SocketAddr, dialled: SocketAddr) -> bool {
 
 /// A fixed port that only one program may hold.
 fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
-    let Some(socket) = listening(endpoint, scene) else { return fixed(endpoint, scene) };
+    let Some(socket) = listening(endpoint, scene) else {
+        return gone(Absent::Gone, "nothing listens there", &[], &["start the program"]);
+    };
     let Some(pid) = follow::holder(socket.address, scene) else {
         let message = format!("it is held by a program that cannot be seen, and not known to be {pin}");
         return gone(Absent::Usurped, &message, &[], &["run portolan as the user who started that program"]);
@@ -208,7 +210,8 @@ fn pinned(endpoint: &Endpoint, pin: &Pin, scene: Scene<'_>) -> Standing {
         Pin::Folder(folder) => folder.canonicalize().is_ok_and(|real| scene.processes.works_beneath(pid, &real)),
     };
     if is_meant {
-        return Standing::At(Spot { addresses: [socket.address].into(), socket: socket.inode, ear: None });
+        let addresses = follow::dialled(socket.address, scene.sockets).into();
+        return Standing::At(Spot { addresses, socket: socket.inode, ear: None });
     }
     let held_by = follow::who(pid);
     let message = format!("it is held by {held_by}, and not by {pin}");

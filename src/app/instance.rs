@@ -38,6 +38,7 @@ use crate::{
     process::Processes,
     supervise::{GRACE, Status, output::Printer, port::Ports},
     table::CompileError,
+    upstream::place::Place,
 };
 
 /// How long a proxy that was started for `portolan run` stays when the last run has ended: the next one may follow at once.
@@ -259,7 +260,7 @@ impl Instance {
     fn look(&mut self, is_news: bool) {
         let snapshot = self.proxy.table();
         let is_waited_for =
-            snapshot.endpoints().any(|endpoint| endpoint.place().is_some_and(|place| place.waiting() > 0));
+            snapshot.endpoints().filter(|endpoint| endpoint.place().is_some_and(Place::is_wanted)).count() > 0;
         let is_starting = self.services.is_starting() || self.runs.is_starting();
         let has_changed = self.follower.look(is_waited_for || is_starting);
         if has_changed || is_news || (is_waited_for && self.follower.is_stale()) {

@@ -184,7 +184,8 @@ pub(super) fn object(listener: &Listener, containers: &Containers) -> Value {
         "pid": owner.map(|owner| owner.pid),
         "program": owner.map(|owner| &owner.program),
         "command": owner.map(|owner| &owner.command),
-        "folder": owner.and_then(|owner| owner.folder.as_ref()),
+        // A folder's name need not be UTF-8, which JSON is.
+        "folder": owner.and_then(|owner| owner.folder.as_ref()).map(|folder| folder.to_string_lossy()),
         "started": started.map(|started| started.to_string()),
         "uid": listener.uid,
         "user": listener.user(),

@@ -12,9 +12,12 @@
 //!
 //! What is refused is answered with a status of 400 or above and a [`Problem`].
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Everything about a running portolan. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +44,7 @@ pub struct Status {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TableStatus {
     /// Where it lies.
+    #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// When the table in force was read.
     pub since: String,
@@ -79,6 +83,7 @@ pub struct Owner {
     /// The file name of its executable.
     pub program: String,
     /// The folder it works in.
+    #[serde(serialize_with = "lossy_option")]
     pub folder: Option<PathBuf>,
 }
 
@@ -119,6 +124,7 @@ pub struct RunStatus {
     /// What it runs.
     pub command: String,
     /// Where.
+    #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     /// Its URL.
     pub url: String,
@@ -167,7 +173,7 @@ pub struct ServicesOrder {
     #[serde(default)]
     pub names: Vec<String>,
     /// The table that is meant; that of another one is refused.
-    #[serde(default)]
+    #[serde(default, serialize_with = "lossy_option")]
     pub table: Option<PathBuf>,
 }
 
@@ -192,6 +198,7 @@ pub struct Register {
     /// What is run, for people.
     pub command: String,
     /// Where.
+    #[serde(serialize_with = "lossy")]
     pub folder: PathBuf,
     /// The port that it always opens.
     #[serde(default)]
@@ -250,4 +257,13 @@ impl Problem {
         self.help.push(help.into());
         self
     }
+}
+
+/// A path need not be UTF-8, which JSON is.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }

@@ -128,7 +128,7 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Refused> {
 }
 
 fn line(value: &impl Serialize) -> Bytes {
-    // Types of ours have string keys only, which is all that could fail.
+    // Types of ours have string keys only, and paths are made text.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     text.push('\n');
     text.into()

@@ -131,12 +131,29 @@ fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
 
 /// The program whose pid stands in this file, or a child of it.
 fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
-    let text = std::fs::read_to_string(file)
+    let text = read(file)
         .map_err(|error| Missing::NoPid(format!("{}: {}", shown(file), crate::diagnostic::without_number(&error))))?;
     // PostgreSQL writes more lines behind the first one.
     let pid = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
     let pid: u32 = pid.ok_or_else(|| Missing::NoPid(format!("{} does not begin with a pid", shown(file))))?;
+    // What the first process has started is everything.
+    if pid <= 1 {
+        return Err(Missing::NoPid(format!("{} names no program, but pid {pid}", shown(file))));
+    }
     of_tree(pid, scene, None)
+}
+
+/// The beginning of a file, if it is one: a pipe in its place would keep us for ever.
+fn read(file: &Path) -> std::io::Result<String> {
+    use std::{io::Read, os::unix::fs::OpenOptionsExt};
+    let waits_for_nobody = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(waits_for_nobody).open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut text = String::new();
+    file.take(256).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The program that this process is, or has started; `given` is the port that it was told to open.
@@ -231,7 +248,7 @@ fn is_near(address: SocketAddr) -> bool {
 
 /// Where to dial a socket that listens on `address`: a wildcard by the loopback address of its family. One of IPv6 most
 /// often takes IPv4 as well, which is tried second, unless somebody else listens there.
-fn dialled(address: SocketAddr, all: &[Socket]) -> Vec<SocketAddr> {
+pub fn dialled(address: SocketAddr, all: &[Socket]) -> Vec<SocketAddr> {
     let port = address.port();
     let (v4, v6) = (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0u16, 0, 0, 0, 0, 0, 0, 1], port)));
     if !address.ip().is_unspecified() {

@@ -46,9 +46,20 @@ impl Lookout {
             self.diagnosis = Some(diagnosis);
             Ok(sockets)
         });
-        self.is_refused = asked.is_err();
+        // Want of a descriptor passes; a sandbox does not.
+        self.is_refused =
+            asked.as_ref().is_err_and(|error| !matches!(error.raw_os_error(), Some(lack) if is_lack(lack)));
         asked.ok()
     }
+}
+
+/// EMFILE, ENFILE, ENOBUFS, or an answer that did not come in time.
+#[cfg(target_os = "linux")]
+fn is_lack(error: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::AGAIN, Errno::INTR]
+        .iter()
+        .any(|lack| lack.raw_os_error() == error)
 }
 
 /// Asks the system, as often as wanted.

@@ -13,7 +13,7 @@ use super::{
     host_refused,
     pace::{self, Late, Pace},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::{Address, NO_EDITS, Sought},
@@ -31,7 +31,7 @@ use crate::{
     upstream::{
         Endpoint,
         connect::{ConnectError, Stream},
-        place::{Absent, Place, Standing, Unheld},
+        place::{AGAIN, Absent, Place, Standing, Unheld},
         pool::{Lease, Pools},
     },
 };
@@ -196,9 +196,9 @@ impl<'r> Way<'r> {
 
     /// Waits for the program to listen, where the route holds requests and it may come.
     async fn wait(&mut self, error: ConnectError) -> Result<(), Failure> {
-        let (Some(hold), Some(place)) = (self.forward.hold, self.endpoint.place()) else {
-            return Err(self.failed(error.into()));
-        };
+        let Some(hold) = self.forward.hold else { return Err(self.failed(error.into())) };
+        let place = self.endpoint.place();
+        let error = place.and_then(|place| now_known(place, &error)).unwrap_or(error);
         // Of many that are let go at once a program may not take all in time.
         let is_crowded = self.waits.is_some() && matches!(error, ConnectError::Timeout(_));
         if !(error.is_absence() || is_crowded || matches!(error, ConnectError::Closed)) || self.is_gone_for_good(&error)
@@ -207,7 +207,15 @@ impl<'r> Way<'r> {
         }
         let now = Instant::now();
         let (since, deadline) = *self.waits.get_or_insert((now, now + hold));
-        let waited = place.wait(deadline).await;
+        let waited = match place {
+            Some(place) => place.wait(deadline).await,
+            // Nobody can see when it comes: it is asked again and again.
+            None if now < deadline => {
+                sleep_until(deadline.min(now + AGAIN)).await;
+                Ok(())
+            }
+            None => Err(Unheld::Expired),
+        };
         let held = since.elapsed();
         self.held = Some(held);
         let (route, target) = (Arc::clone(&self.route.name), self.endpoint.address().to_string());
@@ -218,7 +226,7 @@ impl<'r> Way<'r> {
                 target,
                 origin: self.route.origin.location(),
                 held,
-                reason: now_known(place, error),
+                reason: place.and_then(|place| now_known(place, &error)).unwrap_or(error),
             },
         })
     }
@@ -242,11 +250,13 @@ impl<'r> Way<'r> {
     }
 }
 
-/// Why the program is not there, as it is known after the wait.
-fn now_known(place: &Place, before: ConnectError) -> ConnectError {
+/// Why the program is not there, as far as those know who follow it.
+fn now_known(place: &Place, error: &ConnectError) -> Option<ConnectError> {
     match place.standing() {
-        Standing::Absent(absence) if matches!(before, ConnectError::Absent(_)) => ConnectError::Absent(absence),
-        _ => before,
+        Standing::Absent(absence) if matches!(error, ConnectError::Absent(_) | ConnectError::Closed) => {
+            Some(ConnectError::Absent(absence))
+        }
+        _ => None,
     }
 }
 

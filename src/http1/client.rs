@@ -313,7 +313,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                     }
                 }
                 // What is there goes out, and its end is found again.
-                Ok(Input::End) | Err(_) if self.waiting.is_some() => self.wait_no_longer(),
+                Ok(Input::End) if self.waiting.is_some() => self.wait_no_longer(),
                 Ok(Input::End) | Err(_) => {
                     let up = &self.client.up;
                     let is_untouched = !heard && up.unwritten.written() == 0 && up.count() == 0;

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Endpoint,
-    place::{Absence, Absent, Place, Spot, Standing},
+    place::{Absence, Place, Spot, Standing},
 };
 use crate::{
     config::Address,
@@ -79,19 +79,31 @@ fn is_lack(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
-/// Where a followed program was found; `None` for an address that is always the same.
+/// Where the program was found that alone is meant, by what it is or as the owner of its port; `None` for an address at
+/// which whoever listens is right.
 fn found(endpoint: &Endpoint) -> Result<Option<Spot>, ConnectError> {
-    let is_followed = matches!(endpoint.address(), Address::Followed(_));
-    match endpoint.place().map(Place::standing) {
-        Some(Standing::At(spot)) if is_followed => Ok(Some(spot)),
-        Some(Standing::Absent(absence)) if is_followed || absence.kind == Absent::Usurped => {
+    let Some(place) = endpoint.place() else { return Ok(None) };
+    if !matches!(endpoint.address(), Address::Followed(_)) && endpoint.owner().is_none() {
+        return Ok(None);
+    }
+    match place.standing() {
+        Standing::At(spot) => Ok(Some(spot)),
+        Standing::Absent(absence) => {
+            place.miss();
             Err(ConnectError::Absent(absence))
         }
-        _ => Ok(None),
     }
 }
 
 async fn try_connect(endpoint: &Endpoint, found: Option<&Spot>) -> io::Result<Stream> {
+    if let Some(spot) = found {
+        let heard = spot.heard();
+        if heard.is_empty() {
+            endpoint.place().map(Place::miss);
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        return tcp(&heard).await;
+    }
     match endpoint.address() {
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         Address::Ip(address) => tcp(&[*address]).await,
@@ -100,10 +112,8 @@ async fn try_connect(endpoint: &Endpoint, found: Option<&Spot>) -> io::Result<St
             tcp(&addresses).await
         }
         Address::Loopback(port) => loopback(endpoint, *port).await,
-        Address::Followed(_) => match found.map(Spot::heard).as_deref() {
-            Some([]) | None => Err(io::ErrorKind::ConnectionRefused.into()),
-            Some(addresses) => tcp(addresses).await,
-        },
+        // It has a place, and so was found or not.
+        Address::Followed(_) => Err(io::ErrorKind::ConnectionRefused.into()),
     }
 }
 

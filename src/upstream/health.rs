@@ -27,8 +27,9 @@ const FAILURES: u32 = 2;
 pub async fn watch(endpoint: Weak<Endpoint>, health: Health) {
     let mut failures = 0;
     while let Some(endpoint) = endpoint.upgrade() {
-        let well = timeout(health.timeout, is_well(&endpoint, &health)).await.unwrap_or(false);
-        failures = if well { 0 } else { failures + 1 };
+        let well = timeout(health.timeout, is_well(&endpoint, &health)).await.unwrap_or(Some(false));
+        // One that is not there is not ill: whoever follows it knows, and requests may wait for it.
+        failures = if well.unwrap_or(true) { 0 } else { failures + 1 };
         note(&endpoint, failures);
         drop(endpoint);
         sleep(health.interval).await;
@@ -43,10 +44,12 @@ fn note(endpoint: &Endpoint, failures: u32) {
     }
 }
 
-async fn is_well(endpoint: &Endpoint, health: &Health) -> bool {
+/// `None` where a program that is followed is not there to be asked.
+async fn is_well(endpoint: &Endpoint, health: &Health) -> Option<bool> {
     match connect(endpoint, health.timeout).await {
-        Ok(stream) => answers(stream, &health.path).await,
-        Err(_) => false,
+        Ok(stream) => Some(answers(stream, &health.path).await),
+        Err(error) if endpoint.place().is_some() && error.is_absence() => None,
+        Err(_) => Some(false),
     }
 }
 

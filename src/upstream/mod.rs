@@ -58,7 +58,14 @@ pub struct EndpointKey {
 impl EndpointKey {
     /// Whether somebody must look where it is.
     fn is_followed(&self) -> bool {
-        self.held || self.owner.is_some() || matches!(self.address, Address::Followed(_))
+        let is_seen = match &self.address {
+            Address::Followed(_) => return true,
+            Address::Loopback(_) => true,
+            Address::Ip(address) => address.ip().is_loopback(),
+            // Nobody here sees who listens there.
+            Address::Name { .. } | Address::Unix(_) => false,
+        };
+        is_seen && (self.held || self.owner.is_some())
     }
 }
 

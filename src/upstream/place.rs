@@ -8,14 +8,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 /// The most requests that wait for one program at once. Each may keep a body of 64 KiB; a test of load sends some 50 a second
@@ -24,7 +24,7 @@ pub const MOST_WAITING: usize = 1_000;
 
 /// How soon a connection is tried again where the program is said to listen and refused all the same: what is said is
 /// as old as the last look, and that is the pace of looking while somebody waits.
-const AGAIN: Duration = Duration::from_millis(50);
+pub const AGAIN: Duration = Duration::from_millis(50);
 
 /// Between two that waited, when they are let go: a program that has just begun to listen takes only so many connections at
 /// once (5 in Python's `http.server`), and what comes beyond them waits a second for its next try.
@@ -116,7 +116,11 @@ pub enum Absent {
 pub struct Place {
     standing: watch::Sender<Standing>,
     waiting: AtomicUsize,
-    /// Rung for each request that begins to wait.
+    /// How many were let go since the last news.
+    released: AtomicU32,
+    /// Whether somebody has missed the program since this was last asked.
+    missed: AtomicBool,
+    /// Rung for each request that misses the program.
     bell: Arc<Notify>,
 }
 
@@ -138,7 +142,24 @@ impl Place {
             notes: Vec::new(),
             helps: vec!["ask again in a moment".into()],
         };
-        Self { standing: watch::Sender::new(Standing::Absent(Arc::new(unseen))), waiting: AtomicUsize::new(0), bell }
+        Self {
+            standing: watch::Sender::new(Standing::Absent(Arc::new(unseen))),
+            waiting: AtomicUsize::new(0),
+            released: AtomicU32::new(0),
+            missed: AtomicBool::new(false),
+            bell,
+        }
+    }
+
+    /// Notes that a request has missed the program: what is known of it may be old.
+    pub fn miss(&self) {
+        self.missed.store(true, Relaxed);
+        self.bell.notify_one();
+    }
+
+    /// Whether a request waits, or has missed the program since this was last asked.
+    pub fn is_wanted(&self) -> bool {
+        self.missed.swap(false, Relaxed) || self.waiting() > 0
     }
 
     /// What is known.
@@ -151,6 +172,7 @@ impl Place {
         self.standing.send_if_modified(|known| {
             let is_news = *known != standing;
             *known = standing;
+            self.released.store(0, Relaxed);
             is_news
         })
     }
@@ -162,7 +184,7 @@ impl Place {
 
     /// Returns when another try may meet a listener, after one did not: by the news that it listens, not by trying.
     pub async fn wait(&self, deadline: Instant) -> Result<(), Unheld> {
-        let waiting = self.enter().ok_or(Unheld::Crowded)?;
+        let _waiting = self.enter().ok_or(Unheld::Crowded)?;
         let mut standing = self.standing.subscribe();
         if matches!(*standing.borrow_and_update(), Standing::At(_)) {
             let soon = deadline.min(Instant::now() + AGAIN);
@@ -171,28 +193,25 @@ impl Place {
         }
         let is_there = standing.wait_for(|known| matches!(known, Standing::At(_)));
         timeout_at(deadline, is_there).await.map_err(|_| Unheld::Expired).map(drop)?;
-        sleep(ONE_BY_ONE * waiting.before.min(MOST_IN_TURN)).await;
+        let turn = self.released.fetch_add(1, Relaxed).min(MOST_IN_TURN);
+        sleep_until(deadline.min(Instant::now() + ONE_BY_ONE * turn)).await;
         Ok(())
     }
 
     fn enter(&self) -> Option<Waiting<'_>> {
         let before = self.waiting.fetch_add(1, Relaxed);
-        let waiting = Waiting { place: self, before: u32::try_from(before).unwrap_or(u32::MAX) };
+        let waiting = Waiting(self);
         self.bell.notify_one();
         (before < MOST_WAITING).then_some(waiting)
     }
 }
 
 /// One request that waits.
-struct Waiting<'p> {
-    place: &'p Place,
-    /// How many waited already.
-    before: u32,
-}
+struct Waiting<'p>(&'p Place);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.place.waiting.fetch_sub(1, Relaxed);
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -214,7 +233,7 @@ mod tests {
         let place = place();
         let deadline = Instant::now() + Duration::from_secs(10);
         let (waited, ()) = tokio::join!(place.wait(deadline), async {
-            sleep(Duration::from_secs(3)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(place.waiting(), 1);
             assert!(place.tell(at(8000)));
         });

@@ -69,8 +69,10 @@ impl Pools {
 
     /// A new connection.
     pub async fn dial(self: &Rc<Self>, endpoint: &Endpoint, limit: Duration) -> Result<Lease, ConnectError> {
+        // Before it is dialled: if it moves meanwhile, this is a connection to where it was.
+        let id = endpoint.id();
         let stream = connect(endpoint, limit).await?;
-        Ok(Lease { idle: Idle::new(stream), keep: self.keep(endpoint.id()) })
+        Ok(Lease { idle: Idle::new(stream), keep: self.keep(id) })
     }
 
     fn keep(self: &Rc<Self>, endpoint: EndpointId) -> Keep {
