@@ -39,6 +39,10 @@ use crate::{
 /// The largest body that is kept so that it could be sent twice, in bytes.
 const REPLAYABLE: u64 = 64 * 1024;
 
+/// How often a request meets a program that is just ending or beginning, where its route holds requests: a dev server may
+/// take connections and drop them while it does either. A request that ends its program ends it as often.
+const RESTARTS: u8 = 3;
+
 /// How much of a request's body that nobody wants is read behind its whole answer, so that the client's connection can go
 /// on; and how long that may take, or a program that goes on reading may pause.
 const REST: (u64, Duration) = (1024 * 1024, Duration::from_secs(1));
@@ -139,16 +143,19 @@ impl Worker {
                 Again::Unsent => reused || way.tries_left > 0,
                 Again::IfIdempotent | Again::IfIdempotentAndHeld => {
                     let has_whole_body = has_no_body_left || serving.waits_for_continue();
-                    let may_have_restarted = broken.again == Again::IfIdempotent || forward.hold.is_some();
-                    way.tries_left > 0 && is_idempotent && has_whole_body && may_have_restarted
+                    let tries_left =
+                        if broken.again == Again::IfIdempotent { way.tries_left } else { way.restarts_left };
+                    tries_left > 0 && is_idempotent && has_whole_body
                 }
                 Again::Never => false,
             };
             if !may_repeat {
                 return Err(way.failed(broken.reason));
             }
-            way.tries_left = way.tries_left.saturating_sub(1);
-            if broken.again == Again::IfIdempotentAndHeld {
+            if broken.again != Again::IfIdempotentAndHeld {
+                way.tries_left = way.tries_left.saturating_sub(1);
+            } else {
+                way.restarts_left -= 1;
                 // A program that is ending takes connections for some moments more.
                 Box::pin(while_there(asked.deadlines, serving, way.wait(ConnectError::Closed))).await?;
             }
@@ -162,6 +169,8 @@ struct Way<'r> {
     forward: &'r Forward,
     endpoint: &'r Arc<Endpoint>,
     tries_left: u8,
+    /// How often it may still be sent to a program that hung up while it ended or began.
+    restarts_left: u8,
     /// Since when, and until when, the request waits for a program.
     waits: Option<(Instant, Instant)>,
     /// How long it waited.
@@ -171,7 +180,8 @@ struct Way<'r> {
 impl<'r> Way<'r> {
     fn new(route: &'r Route, forward: &'r Forward) -> Result<Self, Failure> {
         let endpoint = Self::pick(route, forward)?;
-        Ok(Self { route, forward, endpoint, tries_left: forward.retries, waits: None, held: None })
+        let restarts_left = if forward.hold.is_some() && forward.retries > 0 { RESTARTS } else { 0 };
+        Ok(Self { route, forward, endpoint, tries_left: forward.retries, restarts_left, waits: None, held: None })
     }
 
     fn pick(route: &'r Route, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
