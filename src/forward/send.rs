@@ -41,7 +41,7 @@ const REPLAYABLE: u64 = 64 * 1024;
 
 /// How often a request meets a program that is just ending or beginning, where its route holds requests: a dev server may
 /// take connections and drop them while it does either. A request that ends its program ends it as often.
-const RESTARTS: u8 = 3;
+const RESTARTS: u8 = 5;
 
 /// How much of a request's body that nobody wants is read behind its whole answer, so that the client's connection can go
 /// on; and how long that may take, or a program that goes on reading may pause.
@@ -140,19 +140,18 @@ impl Worker {
             drop(in_flight);
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
-                Again::Unsent => reused || way.tries_left > 0,
+                Again::Unsent => reused || way.tries_left + way.restarts_left > 0,
                 Again::IfIdempotent | Again::IfIdempotentAndHeld => {
                     let has_whole_body = has_no_body_left || serving.waits_for_continue();
-                    let tries_left =
-                        if broken.again == Again::IfIdempotent { way.tries_left } else { way.restarts_left };
-                    tries_left > 0 && is_idempotent && has_whole_body
+                    let tries_left = if broken.again == Again::IfIdempotent { way.tries_left } else { 0 };
+                    tries_left + way.restarts_left > 0 && is_idempotent && has_whole_body
                 }
                 Again::Never => false,
             };
             if !may_repeat {
                 return Err(way.failed(broken.reason));
             }
-            if broken.again != Again::IfIdempotentAndHeld {
+            if (reused && way.tries_left > 0) || way.restarts_left == 0 {
                 way.tries_left = way.tries_left.saturating_sub(1);
             } else {
                 way.restarts_left -= 1;
