@@ -22,7 +22,7 @@ const TOGETHER: u64 = 20;
 /// The most pieces into which bytes are cut.
 const MOST_PIECES: usize = 200;
 
-/// How far the number of descriptors may be from what it was.
+/// How many descriptors more there may be than there were.
 const DESCRIPTORS: usize = 2;
 
 /// Where nothing listens.
@@ -103,8 +103,8 @@ where
         }
     }
     if alone() {
-        let counts = before - DESCRIPTORS..=before + DESCRIPTORS;
-        until("all descriptors to be closed", || counts.contains(&descriptors())).await;
+        // There may be fewer: the proxy of the test before was still closing its own when they were counted.
+        until("all descriptors to be closed", || descriptors() <= before + DESCRIPTORS).await;
     }
 }
 
