@@ -125,7 +125,8 @@ impl State {
         write!(writer, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n")?;
         let events = self.events.lock().unwrap();
         while let Ok(event) = events.recv() {
-            write!(writer, "data: {event}\n\n")?;
+            // In one piece: what comes in several may have the seams of chunks in between.
+            writer.write_all(format!("data: {event}\n\n").as_bytes())?;
         }
         Ok(())
     }
