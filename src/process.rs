@@ -4,11 +4,13 @@
 //! `/proc`, as it is looked at whenever anything begins to listen; elsewhere by way of `sysinfo`.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     rc::Rc,
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A process, as far as its relatives know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +25,29 @@ pub struct Process {
     pub is_zombie: bool,
 }
 
-/// All processes at one moment.
+/// All processes at one moment: that in which one of them is first asked for. Most of those who hold this never ask.
 #[derive(Debug, Default)]
 pub struct Processes {
-    by_pid: HashMap<u32, Process>,
-    children: HashMap<u32, Vec<u32>>,
+    all: OnceCell<All>,
     /// What was read of each when somebody first wanted to know.
     details: RefCell<HashMap<u32, Rc<Details>>>,
+}
+
+/// Who there is, and who has started whom.
+#[derive(Debug)]
+struct All {
+    by_pid: HashMap<u32, Process>,
+    children: HashMap<u32, Vec<u32>>,
+}
+
+impl All {
+    fn of(all: Vec<Process>) -> Self {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for process in &all {
+            children.entry(process.parent).or_default().push(process.pid);
+        }
+        Self { by_pid: all.into_iter().map(|process| (process.pid, process)).collect(), children }
+    }
 }
 
 /// What a process runs, and where.
@@ -42,34 +60,26 @@ struct Details {
 impl Processes {
     /// All that there are now.
     pub fn now() -> Self {
-        Self::of(system::all())
+        Self::default()
     }
 
-    fn of(all: Vec<Process>) -> Self {
-        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for process in &all {
-            children.entry(process.parent).or_default().push(process.pid);
-        }
-        Self {
-            by_pid: all.into_iter().map(|process| (process.pid, process)).collect(),
-            children,
-            details: RefCell::default(),
-        }
+    fn all(&self) -> &All {
+        self.all.get_or_init(|| All::of(system::all()))
     }
 
     /// One of them.
     pub fn get(&self, pid: u32) -> Option<&Process> {
-        self.by_pid.get(&pid)
+        self.all().by_pid.get(&pid)
     }
 
     /// Every process, in no particular order.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
-        self.by_pid.keys().copied()
+        self.all().by_pid.keys().copied()
     }
 
     /// The children of a process that still run, by pid.
     pub fn children(&self, pid: u32) -> Vec<u32> {
-        let mut children: Vec<u32> = self.children.get(&pid).into_iter().flatten().copied().collect();
+        let mut children: Vec<u32> = self.all().children.get(&pid).into_iter().flatten().copied().collect();
         children.retain(|pid| self.get(*pid).is_some_and(|process| !process.is_zombie));
         children.sort_unstable();
         children
@@ -99,7 +109,7 @@ impl Processes {
         let mut found = HashSet::new();
         let mut next = vec![of];
         while let Some(pid) = next.pop() {
-            let children = self.children.get(&pid).into_iter().flatten();
+            let children = self.all().children.get(&pid).into_iter().flatten();
             // A pid that was given again meanwhile could close a ring.
             next.extend(children.filter(|child| **child != of && found.insert(**child)));
         }
@@ -117,7 +127,14 @@ impl Processes {
 
     fn is_ancestor(&self, elder: u32, of: u32) -> bool {
         let parent = |pid: &u32| self.get(*pid).map(|process| process.parent);
-        std::iter::successors(Some(of), parent).skip(1).take(self.by_pid.len()).any(|pid| pid == elder)
+        std::iter::successors(Some(of), parent).skip(1).take(self.all().by_pid.len()).any(|pid| pid == elder)
+    }
+}
+
+/// Sends a signal; a process that has ended meanwhile is no matter.
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -271,14 +288,15 @@ mod tests {
 
     fn family() -> Processes {
         // A shell (10) with two jobs; the second one has a child that left its group.
-        Processes::of(vec![
+        let all = All::of(vec![
             process(1, 0, 1),
             process(10, 1, 10),
             process(20, 10, 20),
             process(21, 20, 20),
             process(30, 10, 30),
             process(31, 30, 99),
-        ])
+        ]);
+        Processes { all: OnceCell::from(all), ..Processes::default() }
     }
 
     fn known_by(executable: &str, words: &[&str]) -> Vec<String> {

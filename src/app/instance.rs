@@ -33,7 +33,7 @@ use crate::{
         api::{self, Accepted, Problem, Reloaded, TableStatus},
         socket::SocketError,
     },
-    live::{Change, Snapshot},
+    live::Change,
     observe::Log,
     process::Processes,
     supervise::{GRACE, Status, output::Printer, port::Ports},
@@ -413,11 +413,6 @@ impl Instance {
             sockets: self.follower.sockets(),
             since: self.since,
         })
-    }
-
-    /// The table in force.
-    pub fn snapshot(&self) -> std::sync::Arc<Snapshot> {
-        self.proxy.table()
     }
 }
 

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     config::{
-        Action, Address, Filters, HostMatch, Match, OWN_HOST, PathMatch, Route, Sought, Target, Words, plain_forward,
+        Action, Address, Filters, HostMatch, Match, OWN_HOST, PathMatch, Route, Sought, Target, Words, is_label,
+        plain_forward,
     },
     control::{
         Feed, Registration,
@@ -79,13 +80,8 @@ impl Runs {
         ports: &mut Ports,
         is_taken: impl Fn(u16) -> bool,
     ) -> Result<Registration, Problem> {
-        let is_label = |label: &String| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        };
         // A process that this system cannot name could be any.
-        if pid == 0 || wish.labels.is_empty() || !wish.labels.iter().all(is_label) {
+        if pid == 0 || wish.labels.is_empty() || !wish.labels.iter().all(|label| is_label(label)) {
             return Err(Problem::new("bad-request", "a run has a process and labels of a host name"));
         }
         let route = route(&wish, around.project);

@@ -28,7 +28,7 @@ use crate::{
     diagnostic,
     discover::{
         self,
-        follow::{Found, Scene, of_tree},
+        follow::{Found, Scene, dialled, of_tree},
     },
     live::Snapshot,
     supervise::{
@@ -513,10 +513,7 @@ impl Entry {
             scene.sockets.iter().find(|socket| socket.address.port() == port && !socket.address.ip().is_multicast())
         });
         if let Some(socket) = by_hand {
-            let loopback =
-                if socket.address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-            let ip = if socket.address.ip().is_unspecified() { loopback } else { socket.address.ip() };
-            let addresses = [SocketAddr::new(ip, socket.address.port())];
+            let addresses = dialled(socket.address, scene.sockets);
             return Standing::At(Spot { addresses: addresses.into(), socket: socket.inode, ear: None });
         }
         let name = &self.service.name;

@@ -248,12 +248,11 @@ pub(super) struct Up {
 
 /// A label of a host name.
 fn label(text: &str) -> Result<String, String> {
-    let is_label = !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    if is_label { Ok(text.to_ascii_lowercase()) } else { Err("letters, digits and inner hyphens, at most 63".into()) }
+    if crate::config::is_label(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("letters, digits and inner hyphens, at most 63".into())
+    }
 }
 
 /// A time as in a table: `60s`, `1m30s`.

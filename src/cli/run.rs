@@ -30,7 +30,7 @@ use crate::{
         api::{Accepted, Register, Registered, RunNews},
     },
     diagnostic::printable,
-    process::Processes,
+    process::{self, Processes},
     supervise::{
         Circumstances, GRACE, expand,
         keeper::{self, Task, ignores},
@@ -227,7 +227,7 @@ async fn heard(signal: &mut Option<Signal>) {
 
 /// Passes a signal on to the command. What the terminal sends, it has sent to the command as well: twice would be too often.
 fn pass_on(keeper: &Child, signal: rustix::process::Signal) {
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::Signal;
     let is_of_terminal = matches!(signal, Signal::INT | Signal::QUIT) && is_in_foreground();
     let Some(pid) = keeper.id() else { return };
     let children = Processes::now().children(pid);
@@ -236,19 +236,14 @@ fn pass_on(keeper: &Child, signal: rustix::process::Signal) {
         return terminate(keeper);
     }
     for child in children.into_iter().filter(|_| !is_of_terminal) {
-        if let Some(child) = Pid::from_raw(child.cast_signed()) {
-            // It may have ended meanwhile.
-            let _ = kill_process(child, signal);
-        }
+        process::signal(child, signal);
     }
 }
 
 /// Has the keeper end everything.
 fn terminate(keeper: &Child) {
-    use rustix::process::{Pid, Signal, kill_process};
-    if let Some(keeper) = keeper.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-        // It may have ended meanwhile.
-        let _ = kill_process(keeper, Signal::TERM);
+    if let Some(keeper) = keeper.id() {
+        process::signal(keeper, rustix::process::Signal::TERM);
     }
 }
 

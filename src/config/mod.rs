@@ -20,7 +20,7 @@ use crate::diagnostic::Span;
 
 mod words;
 
-pub use check::{parse_duration, plain_forward};
+pub use check::{is_label, parse_duration, plain_forward};
 pub use words::Words;
 
 /// Where the proxy listens when nothing says otherwise.

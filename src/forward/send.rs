@@ -58,10 +58,9 @@ struct Broken {
 enum Again {
     /// No byte of it was taken, whatever it is.
     Unsent,
-    /// The connection was an old one: an idempotent request may be repeated on a new one.
+    /// An idempotent request may be repeated: on a new connection where this was an old one, and on any where the route
+    /// expects its program to restart.
     IfIdempotent,
-    /// The connection was a new one: an idempotent request may be repeated where the route expects its program to restart.
-    IfIdempotentAndHeld,
     /// The program may have acted on it.
     Never,
 }
@@ -140,10 +139,10 @@ impl Worker {
             drop(in_flight);
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
-                Again::Unsent => reused || way.tries_left + way.restarts_left > 0,
-                Again::IfIdempotent | Again::IfIdempotentAndHeld => {
+                Again::Unsent => reused || way.restarts_left > 0,
+                Again::IfIdempotent => {
                     let has_whole_body = has_no_body_left || serving.waits_for_continue();
-                    let tries_left = if broken.again == Again::IfIdempotent { way.tries_left } else { 0 };
+                    let tries_left = if reused { way.tries_left } else { 0 };
                     tries_left + way.restarts_left > 0 && is_idempotent && has_whole_body
                 }
                 Again::Never => false,
@@ -465,8 +464,7 @@ impl Broken {
     fn of<C: Transport>(failed: Failed<Reason>, exchange: &Exchange<'_, '_, C, Stream>) -> Self {
         let again = match &failed {
             Failed::Unsent => Again::Unsent,
-            Failed::Closed { heard: false } if exchange.is_reused() => Again::IfIdempotent,
-            Failed::Closed { heard: false } => Again::IfIdempotentAndHeld,
+            Failed::Closed { heard: false } => Again::IfIdempotent,
             _ => Again::Never,
         };
         let reason = match failed {

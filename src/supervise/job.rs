@@ -12,6 +12,7 @@ use std::{
 };
 
 use regex::Regex;
+use rustix::process::Signal;
 use tokio::{
     process::{Child, Command},
     sync::{Notify, mpsc, watch},
@@ -24,7 +25,10 @@ use super::{
     keeper::{self, Task},
     output::{Output, Printer, Stream, plain},
 };
-use crate::config::{Ready, Service};
+use crate::{
+    config::{Ready, Service},
+    process,
+};
 
 /// The wait before a failed program is started again: at first this, then twice as long each time, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -438,9 +442,7 @@ fn spawn(plan: Plan, descriptors: Option<u64>) -> Result<Child, String> {
 }
 
 fn terminate(keeper: &Child) {
-    use rustix::process::{Pid, Signal, kill_process};
-    if let Some(pid) = keeper.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-        // It may have ended meanwhile.
-        let _ = kill_process(pid, Signal::TERM);
+    if let Some(pid) = keeper.id() {
+        process::signal(pid, Signal::TERM);
     }
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getppid, kill_process, setrlimit, wait};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getppid, setrlimit, wait};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal as Signals, SignalKind, signal},
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::process::Processes;
+use crate::process::{self, Processes};
 
 /// The first word of a keeper's arguments, behind its name. No word that a person would type.
 pub const KEEP: &str = "__keep";
@@ -334,10 +334,7 @@ async fn end_all(events: &mut Events, program: Pid, grace: Duration, mut is_aban
 
 fn signal_all(signal: Signal) {
     for pid in Processes::now().descendants(std::process::id()) {
-        if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-            // It may have ended meanwhile.
-            let _ = kill_process(pid, signal);
-        }
+        process::signal(pid, signal);
     }
 }
 

@@ -166,10 +166,11 @@ impl Home {
         self.processes().into_iter().filter(|(_, words)| !is_ours(words)).collect()
     }
 
-    /// How long it takes until none of its programs is left.
-    pub(crate) fn time_until_no_program_is_left(&self) -> Duration {
+    /// How long it takes until none of its programs is left, and nobody listens on any of these ports. A process that ends
+    /// loses its name and its environment before it closes its sockets.
+    pub(crate) fn time_until_no_program_is_left(&self, ports: &[u16]) -> Duration {
         let began = Instant::now();
-        until("no program is left", || self.programs().is_empty());
+        until("no program is left", || self.programs().is_empty() && !ports.iter().copied().any(is_taken));
         began.elapsed()
     }
 

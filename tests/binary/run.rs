@@ -303,12 +303,12 @@ const FAMILY: &str = "python3 server.py & sh -c 'sleep 1000 & wait' & setsid sh 
 fn nobody_is_left_behind_when_it_is_killed() {
     let home = Home::new();
     let mut run = home.start_run(home.folder().path(), &["--name", "shop", "--", "sh", "-c", FAMILY]);
-    home.told_by("shop.localhost");
+    let port = home.told_by("shop.localhost")["port"].as_u64().unwrap().try_into().unwrap();
     until("all are there", || home.programs().len() >= 6);
 
     run.signal(Signal::KILL);
     assert_eq!(run.wait(), 137);
-    let took = home.time_until_no_program_is_left();
+    let took = home.time_until_no_program_is_left(&[port]);
     assert!(took < Duration::from_secs(2), "it took {took:?}");
     home.wait_until_gone("shop.localhost");
 }

@@ -35,7 +35,7 @@ mod whole;
 use std::sync::Arc;
 
 pub use actions::plain_forward;
-pub use values::parse_duration;
+pub use values::{is_label, parse_duration};
 
 use super::{
     Config, Listen,
@@ -87,7 +87,7 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
 
 fn project(value: &super::document::Value, problems: &mut Problems) -> Option<String> {
     let text = problems.string(value, "project")?;
-    if values::is_label(text) {
+    if is_label(text) {
         return Some(text.to_ascii_lowercase());
     }
     let message = format!("`{text}` cannot be part of a host name");

@@ -244,7 +244,7 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 /// A label of a host name: letters, digits and inner hyphens (RFC 1123 §2.1).
-pub(super) fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
