@@ -35,8 +35,8 @@
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
 //! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`tunnel`], [`http1`], [`process`] |
-//! | 0 | [`diagnostic`], [`drain`], [`head`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`process`] |
+//! | 0 | [`diagnostic`], [`drain`], [`head`], [`http1`], [`tunnel`] |
 //!
 //! # Words
 //!

@@ -13,8 +13,8 @@ use std::{
 
 /// Which rooms stand on which: a room imports rooms of strictly lower rows. The row is the index.
 const ROWS: [&[&str]; 9] = [
-    &["diagnostic", "drain", "head"],
-    &["config", "respond", "observe", "tunnel", "http1", "process"],
+    &["diagnostic", "drain", "head", "http1", "tunnel"],
+    &["config", "respond", "observe", "http2", "tls", "process"],
     &["filter", "upstream", "listen", "discover", "watch", "supervise", "export"],
     &["table"],
     &["live"],

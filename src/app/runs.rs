@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     config::{
-        Action, Address, Filters, HostMatch, Match, OWN_HOST, PathMatch, Route, Sought, Target, Words, is_label,
-        plain_forward,
+        Action, Address, Filters, HostMatch, Match, OWN_HOST, PathMatch, Protocol, Route, Sought, Target, Words,
+        is_label, plain_forward,
     },
     control::{
         Feed, Registration,
@@ -222,6 +222,7 @@ fn route(wish: &Register, project: Option<&str>) -> Route {
     let origin = Span { source: Arc::new(source), range: 0..wish.command.len() };
     let target = Target {
         address: Address::Followed(Sought::Run(wish.name.clone())),
+        protocol: Protocol::Http,
         weight: 1,
         owner: None,
         origin: origin.clone(),

@@ -261,8 +261,7 @@ pub(crate) static ROUTE: Keys = Keys {
         key("connect_timeout", DURATION, "Until a connection stands. Default: \"2s\"."),
         key("retries", Integer(0, 10), "How often a request may be repeated where HTTP allows it. Default: 1.")
             .also(&["retry"]),
-        key("insecure", Boolean, "Accepts any certificate of an https:// target.")
-            .not_yet("cannot speak TLS to a target yet"),
+        key("insecure", Boolean, "Accepts any certificate of an https:// target. Default: false."),
         key(
             "hold",
             Either(&False, &DURATION),

@@ -320,12 +320,29 @@ pub const HOLD: Duration = Duration::from_secs(10);
 pub struct Target {
     /// Where it is.
     pub address: Address,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// Its share; 1 unless written, 0 sends nothing, at most 1,000.
     pub weight: u16,
     /// Who must hold the port, where that was pinned.
     pub owner: Option<Pin>,
     /// Where it was written.
     pub origin: Span,
+}
+
+/// What a target understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// HTTP/1.1, and whatever it is asked for by `Upgrade`.
+    #[default]
+    Http,
+    /// `h2c://`: HTTP/2 from the first byte on (RFC 9113 §3.3).
+    H2c,
+    /// `https://`: HTTP/2 or HTTP/1.1 over TLS, whichever the target chooses (RFC 7301).
+    Https {
+        /// `insecure = true`: whatever certificate it shows is taken.
+        insecure: bool,
+    },
 }
 
 /// Where a target listens.
@@ -377,6 +394,23 @@ pub enum Pin {
     Program(String),
     /// As [`Sought::Dir`].
     Folder(PathBuf),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.protocol.scheme(), self.address)
+    }
+}
+
+impl Protocol {
+    /// What stands before an address to say so; nothing for plain HTTP.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "",
+            Self::H2c => "h2c://",
+            Self::Https { .. } => "https://",
+        }
+    }
 }
 
 impl std::fmt::Display for Address {

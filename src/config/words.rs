@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Action, FieldMatch, HostMatch, Match, PathMatch, Route, ValueMatch};
+use super::{Action, FieldMatch, HostMatch, Match, PathMatch, Route, Target, ValueMatch};
 
 /// A route as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,9 +62,7 @@ fn pattern(matches: &Match) -> String {
 
 fn target(action: &Action) -> String {
     match action {
-        Action::Forward(forward) => {
-            forward.targets.iter().map(|target| target.address.to_string()).collect::<Vec<_>>().join(", ")
-        }
+        Action::Forward(forward) => forward.targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
         Action::Redirect(redirect) => format!("redirect {}", redirect.to),
         Action::Respond(respond) => format!("respond {}", respond.status),
         Action::Files(files) => {

@@ -19,7 +19,7 @@ use place::{Place, Standing};
 
 use tokio::sync::Notify;
 
-use crate::config::{Address, Balance, Forward, Health, Pin, Sought};
+use crate::config::{Address, Balance, Forward, Health, Pin, Protocol, Sought};
 
 /// What connections are kept by. Never used twice in one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +47,8 @@ pub struct Endpoint {
 pub struct EndpointKey {
     /// Where it listens.
     pub address: Address,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// How it is asked for its health.
     pub health: Option<Health>,
     /// Who must hold its port.
@@ -102,6 +104,11 @@ impl Endpoint {
             }
             (address, _) => address.to_string(),
         }
+    }
+
+    /// What is spoken with it.
+    pub fn protocol(&self) -> Protocol {
+        self.key.protocol
     }
 
     /// Who must hold its port.
@@ -168,6 +175,7 @@ impl Upstream {
         let endpoints = forward.targets.iter().map(|target| {
             let key = EndpointKey {
                 address: target.address.clone(),
+                protocol: target.protocol,
                 health: forward.health.clone(),
                 owner: target.owner.clone(),
                 held: forward.hold.is_some(),

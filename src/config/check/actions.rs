@@ -8,7 +8,8 @@ use std::{
 use super::{Problems, filters, section::Section, services::Services, targets};
 use crate::{
     config::{
-        Action, Address, Balance, Files, Forward, HOLD, Health, Redirect, Respond, RespondBody, Sought, Target,
+        Action, Address, Balance, Files, Forward, HOLD, Health, Protocol, Redirect, Respond, RespondBody, Sought,
+        Target,
         document::{Kind, Value, quoted},
         keys,
     },
@@ -54,9 +55,6 @@ pub fn plain_forward(targets: Vec<Target>) -> Forward {
 
 /// Looks at the values of keys that [`Section::open`] refuses in this version, so that they are right once it can.
 pub(super) fn tell_not_yet(section: &Section<'_>, services: &Services<'_>, problems: &mut Problems) {
-    if let Some(value) = section.get("insecure") {
-        problems.boolean(value, "insecure");
-    }
     if let Some(value) = section.get("mirror") {
         targets::address(value, services, problems);
     }
@@ -107,7 +105,11 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
     let timeout = section.get("timeout").map(|value| problems.duration(value, "timeout"));
     let retries = section.get("retries").map(|value| problems.integer(value, "retries", 0, 10));
     let hold = section.get("hold").map(|value| hold(value, problems));
-    let plain = plain_forward(targets?);
+    let insecure = section.get("insecure").map(|value| (value, problems.boolean(value, "insecure")));
+    let mut plain = plain_forward(targets?);
+    if let Some((value, insecure)) = insecure {
+        trust_any(value, insecure?, &mut plain.targets, problems);
+    }
     Some(Forward {
         balance: balance.unwrap_or(Some(plain.balance))?,
         health: health.map_or(Some(None), |health| health.map(Some))?,
@@ -120,6 +122,20 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
         hold: hold.unwrap_or(Some(plain.hold))?,
         targets: plain.targets,
     })
+}
+
+/// Has the targets over TLS show what certificate they like.
+fn trust_any(value: &Value, any: bool, targets: &mut [Target], problems: &mut Problems) {
+    let mut has_https = false;
+    for target in targets {
+        if let Protocol::Https { insecure } = &mut target.protocol {
+            (*insecure, has_https) = (any, true);
+        }
+    }
+    if !has_https {
+        let message = "`insecure` is for targets that begin with https://".to_owned();
+        problems.bad("conflict", value, message, "no target of this route shows a certificate");
+    }
 }
 
 /// How long, or not at all.

@@ -58,11 +58,11 @@ fn is_container_name(name: &str) -> bool {
 }
 
 /// `owner`, beside the value of `to` and what could be read from it.
-pub(super) fn pin(value: &Value, to: Option<&(Option<Address>, &Value)>, problems: &mut Problems) -> Option<Pin> {
+pub(super) fn pin(value: &Value, to: Option<(Option<&Address>, &Value)>, problems: &mut Problems) -> Option<Pin> {
     let text = problems.filled(value, "owner")?;
     let pin =
         if text.contains('/') { Pin::Folder(problems.file(value, "owner")?) } else { Pin::Program(text.to_owned()) };
-    let Some((Some(address), to)) = to.filter(|(address, _)| address.as_ref().is_some_and(|to| !has_owner(to))) else {
+    let Some((Some(address), to)) = to.filter(|(address, _)| address.is_some_and(|to| !has_owner(to))) else {
         return Some(pin);
     };
     problems.push(

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use super::{Problems, followed, listen::port, section::Section, services::Services, values::beside};
 use crate::{
     config::{
-        Address, Target,
+        Address, Protocol, Target,
         document::{Kind, Value, quoted},
         keys,
     },
@@ -37,29 +37,39 @@ pub(super) fn targets(value: &Value, services: &Services<'_>, problems: &mut Pro
 /// One target, in short or as a table.
 pub(super) fn target(value: &Value, services: &Services<'_>, problems: &mut Problems) -> Option<Target> {
     let Kind::Table(table) = &value.kind else {
-        let address = address(value, services, problems)?;
-        return Some(Target { address, weight: 1, owner: None, origin: value.span.clone() });
+        let (address, protocol) = address(value, services, problems)?;
+        return Some(Target { address, protocol, weight: 1, owner: None, origin: value.span.clone() });
     };
     let section = Section::open(table, "the target", &value.span, &keys::TARGET, problems);
     let weight = section.get("weight").map(|weight| problems.integer(weight, "weight", 0, 1000));
     let to = section.get("to").map(|to| (address(to, services, problems), to));
-    let owner = section.get("owner").map(|owner| followed::pin(owner, to.as_ref(), problems));
+    let owner = section.get("owner").map(|owner| {
+        let to = to.as_ref().map(|(to, value)| (to.as_ref().map(|(address, _)| address), *value));
+        followed::pin(owner, to, problems)
+    });
     let sought = followed::sought(&section, problems);
-    let sought = sought.map(|(sought, value)| (sought.map(Address::Followed), value));
+    let sought = sought.map(|(sought, value)| (sought.map(|sought| http(Address::Followed(sought))), value));
     let (address, written) = to.or(sought)?;
+    let (address, protocol) = address?;
     Some(Target {
-        address: address?,
+        address,
+        protocol,
         weight: u16::try_from(weight.unwrap_or(Some(1))?).ok()?,
         owner: owner.map_or(Some(None), |owner| owner.map(Some))?,
         origin: written.span.clone(),
     })
 }
 
-/// A port, an address or the name of a service.
-pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Problems) -> Option<Address> {
+/// Of what says nothing else.
+fn http(address: Address) -> (Address, Protocol) {
+    (address, Protocol::Http)
+}
+
+/// A port, an address or the name of a service, and what is spoken there.
+pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Problems) -> Option<(Address, Protocol)> {
     let text = match &value.kind {
         Kind::Integer(number) => match u16::try_from(*number) {
-            Ok(port) if port > 0 => return Some(Address::Loopback(port)),
+            Ok(port) if port > 0 => return Some(http(Address::Loopback(port))),
             _ => {
                 problems.bad("bad-port", value, format!("{number} is not a port"), "a port is 1 to 65535");
                 return None;
@@ -72,17 +82,9 @@ pub(super) fn address(value: &Value, services: &Services<'_>, problems: &mut Pro
         }
     };
     match parse(text) {
-        Ok(Spelling::Address(address)) => return Some(address),
-        Ok(Spelling::Unix(path)) => return socket(value, path, problems),
-        Ok(Spelling::Word) => return services.address(value, text, problems),
-        Ok(Spelling::NotYet(scheme)) => problems.push(
-            Diagnostic::error(
-                "not-yet",
-                format!("`{text}` is not in this version: portolan cannot speak {scheme} yet"),
-            )
-            .at(value.span.clone(), "not yet")
-            .help("if the program can speak plain HTTP/1.1, give it a port for that and write http://"),
-        ),
+        Ok(Spelling::Address(address, protocol)) => return Some((address, protocol)),
+        Ok(Spelling::Unix(path)) => return socket(value, path, problems).map(http),
+        Ok(Spelling::Word) => return services.address(value, text, problems).map(http),
         Err(fault) => problems.push(fault.diagnostic(value, text)),
     }
     None
@@ -107,12 +109,15 @@ fn socket(value: &Value, path: &str, problems: &mut Problems) -> Option<Address>
 /// What a text says without looking at anything else.
 #[derive(Debug, PartialEq, Eq)]
 enum Spelling<'t> {
-    Address(Address),
+    Address(Address, Protocol),
     Unix(&'t str),
     /// Perhaps a service.
     Word,
-    /// A protocol of the contract that is not there yet.
-    NotYet(&'static str),
+}
+
+/// Without a scheme.
+fn spelled<'t>(address: Address) -> Spelling<'t> {
+    Spelling::Address(address, Protocol::Http)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -158,7 +163,7 @@ fn parse(text: &str) -> Result<Spelling<'_>, Fault> {
     }
     let bare = text.strip_prefix(':').unwrap_or(text);
     if bare.bytes().all(|byte| byte.is_ascii_digit()) {
-        return port(bare).filter(|port| *port > 0).map(Address::Loopback).map(Spelling::Address).ok_or_else(no_port);
+        return port(bare).filter(|port| *port > 0).map(|port| spelled(Address::Loopback(port))).ok_or_else(no_port);
     }
     if text.starts_with('/') {
         return Err(Fault::new("a path is no target")
@@ -169,7 +174,7 @@ fn parse(text: &str) -> Result<Spelling<'_>, Fault> {
         return Err(path_in_target(authority, path));
     }
     if text.contains(':') {
-        return parse_authority(text, None).map(Spelling::Address);
+        return parse_authority(text, None).map(spelled);
     }
     if text == "localhost" || text.parse::<std::net::Ipv4Addr>().is_ok() {
         return Err(Fault::new("a port is missing").help(format!("write \"{text}:8000\" with the port of the program")));
@@ -186,10 +191,10 @@ fn parse_socket(path: &str) -> Result<Spelling<'_>, Fault> {
 }
 
 fn parse_url<'t>(scheme: &str, rest: &str) -> Result<Spelling<'t>, Fault> {
-    let not_yet = match scheme {
-        "http" => None,
-        "https" => Some("TLS to a target"),
-        "h2c" => Some("HTTP/2 to a target"),
+    let (protocol, port) = match scheme {
+        "http" => (Protocol::Http, 80),
+        "https" => (Protocol::Https { insecure: false }, 443),
+        "h2c" => (Protocol::H2c, 80),
         "ws" | "wss" => {
             let plain = if scheme == "ws" { "http" } else { "https" };
             let fault = Fault::new("WebSocket needs no scheme of its own");
@@ -198,7 +203,7 @@ fn parse_url<'t>(scheme: &str, rest: &str) -> Result<Spelling<'t>, Fault> {
         _ => return Err(Fault::new(format!("cannot speak {scheme}")).help("write \"http://host:port\"")),
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let address = parse_authority(authority, Some(if scheme == "https" { 443 } else { 80 }))?;
+    let address = parse_authority(authority, Some(port))?;
     let behind = &rest[authority.len()..];
     if !matches!(behind, "" | "/") {
         return Err(match behind.strip_prefix('/') {
@@ -206,7 +211,7 @@ fn parse_url<'t>(scheme: &str, rest: &str) -> Result<Spelling<'t>, Fault> {
             None => Fault::new("a target has no query").instead(format!("{scheme}://{authority}")),
         });
     }
-    Ok(not_yet.map_or(Spelling::Address(address), Spelling::NotYet))
+    Ok(Spelling::Address(address, protocol))
 }
 
 fn path_in_target(target: &str, path: &str) -> Fault {
@@ -262,7 +267,7 @@ mod tests {
 
     fn shown(text: &str) -> String {
         match parse(text) {
-            Ok(Spelling::Address(address)) => address.to_string(),
+            Ok(Spelling::Address(address, _)) => address.to_string(),
             Ok(other) => format!("{other:?}"),
             Err(fault) => format!("{}: {:?}", fault.label, fault.instead),
         }
@@ -291,8 +296,12 @@ mod tests {
     #[test]
     fn a_word_may_be_a_service_and_other_protocols_come_later() {
         assert_eq!(parse("api"), Ok(Spelling::Word));
-        assert_eq!(parse("https://a.test"), Ok(Spelling::NotYet("TLS to a target")));
-        assert_eq!(parse("h2c://127.0.0.1:1"), Ok(Spelling::NotYet("HTTP/2 to a target")));
+        let name = |host: &str, port| Address::Name { host: host.to_owned(), port };
+        let https = Protocol::Https { insecure: false };
+        assert_eq!(parse("https://a.test"), Ok(Spelling::Address(name("a.test", 443), https)));
+        assert_eq!(parse("https://localhost:8443"), Ok(Spelling::Address(Address::Loopback(8443), https)));
+        let one = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(parse("h2c://127.0.0.1:1"), Ok(Spelling::Address(Address::Ip(one), Protocol::H2c)));
     }
 
     #[test]
