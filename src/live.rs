@@ -7,8 +7,8 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    rc::Rc,
     net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,7 +22,7 @@ use crate::{
     config::{self, Config, Filters, Health, HostMatch, Words},
     head::Host,
     respond::files::Folder,
-    table::{CompileError, RouteId, Table, pattern::host_matches},
+    table::{CompileError, RouteId, Table, pattern},
     upstream::{Endpoint, EndpointKey, Upstream},
 };
 
@@ -149,7 +149,7 @@ impl Snapshot {
 
     /// Which of the routes at this address takes a client that asks for `name`: the rank of hosts is that of requests.
     pub fn tcp_route(&self, address: SocketAddr, name: Option<&Host<'_>>) -> Option<&TcpRoute> {
-        let ranked = self.tcp_at(address).filter_map(|route| Some((route.rank(name)?, route)));
+        let ranked = self.tcp_at(address).filter_map(|route| Some((pattern::rank(&route.hosts, name)?, route)));
         ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
     }
 
@@ -203,21 +203,6 @@ impl TcpRoute {
             hosts: route.hosts,
             forward: Forward::new(&route.forward, endpoint),
         }
-    }
-
-    /// How well it fits a client that asks for `name`; `None` where it does not take it. An exact host comes before a
-    /// wildcard, a longer suffix before a shorter one, and what takes everything is last.
-    fn rank(&self, name: Option<&Host<'_>>) -> Option<(u8, usize)> {
-        if self.hosts.is_empty() {
-            return Some((0, 0));
-        }
-        let name = name?;
-        let rank = |host: &HostMatch| match host {
-            HostMatch::Exact(exact) => (2, exact.len()),
-            HostMatch::Wildcard(suffix) => (1, suffix.len()),
-            HostMatch::AnyLocal => (1, 0),
-        };
-        self.hosts.iter().filter(|host| host_matches(host, name)).map(rank).max()
     }
 }
 

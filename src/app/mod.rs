@@ -10,6 +10,6 @@ mod report;
 mod runs;
 mod services;
 
-pub use instance::{Happening, Instance, Purpose, Setting};
 pub use doors::DoorError;
+pub use instance::{Happening, Instance, Purpose, Setting};
 pub use proxy::{Proxy, StartError, TableError};

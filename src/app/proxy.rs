@@ -297,8 +297,7 @@ struct Accepting {
 impl Accepting {
     fn new(serve: &Serve, accepts: Accepts) -> Self {
         let Accepts { listeners, inboxes, limit } = accepts;
-        let mut accepting =
-            Self { serve: Rc::clone(serve), inboxes: inboxes.into(), limit, tasks: HashMap::new() };
+        let mut accepting = Self { serve: Rc::clone(serve), inboxes: inboxes.into(), limit, tasks: HashMap::new() };
         for listener in listeners {
             accepting.open(listener, Kind::Requests);
         }
@@ -307,9 +306,8 @@ impl Accepting {
 
     /// Accepts from now on. Connections go to the worker that has the fewest.
     fn open(&mut self, listener: TcpListener, kind: Kind) {
-        let opened = listener
-            .local_addr()
-            .and_then(|address| Ok((address, tokio::net::TcpListener::from_std(listener)?)));
+        let opened =
+            listener.local_addr().and_then(|address| Ok((address, tokio::net::TcpListener::from_std(listener)?)));
         let (address, listener) = match opened {
             Ok(opened) => opened,
             Err(error) => return tracing::error!(target: "portolan", "cannot accept: {error}"),

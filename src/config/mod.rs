@@ -213,6 +213,17 @@ pub enum HostMatch {
     AnyLocal,
 }
 
+impl HostMatch {
+    /// How specific it is, as a rank: an exact host before a wildcard, and of two the longer one.
+    pub fn specificity(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(name) => (3, name.len()),
+            Self::Wildcard(suffix) => (2, suffix.len()),
+            Self::AnyLocal => (1, 0),
+        }
+    }
+}
+
 /// A path condition, on the bytes as they were sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {

@@ -105,7 +105,8 @@ where
     let mut silence = Silence::new(idle);
     let end = poll_fn(|cx| {
         let before = up.count + down.count;
-        let (client, upstream) = (&mut (&mut client_stream, client_socket), &mut (&mut upstream_stream, upstream_socket));
+        let (client, upstream) =
+            (&mut (&mut client_stream, client_socket), &mut (&mut upstream_stream, upstream_socket));
         let up_done = up.poll(cx, client, upstream);
         let down_done = down.poll(cx, upstream, client);
         for done in [&up_done, &down_done] {

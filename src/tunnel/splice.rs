@@ -184,7 +184,10 @@ mod tests {
         net::TcpListener,
     };
 
-    use super::{super::{IDLE, Patience, Side, run}, *};
+    use super::{
+        super::{IDLE, Patience, Side, run},
+        *,
+    };
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");

@@ -104,7 +104,8 @@ fn tell_conflict(before: &[TcpRoute], route: &TcpRoute, problems: &mut Problems)
         } else {
             continue;
         };
-        problems.push(problem.at(route.origin.clone(), address.to_string()).related(first.origin.clone(), "first here"));
+        problems
+            .push(problem.at(route.origin.clone(), address.to_string()).related(first.origin.clone(), "first here"));
         return;
     }
 }
