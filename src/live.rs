@@ -7,10 +7,11 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,9 +19,10 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    config::{self, Config, Filters, Health, Words},
+    config::{self, Config, Filters, Health, HostMatch, Words},
+    head::Host,
     respond::files::Folder,
-    table::{CompileError, RouteId, Table},
+    table::{CompileError, RouteId, Table, pattern},
     upstream::{Endpoint, EndpointKey, Upstream},
 };
 
@@ -31,6 +33,7 @@ pub struct Snapshot {
     pub table: Table,
     /// By [`RouteId`].
     routes: Vec<Route>,
+    tcp: Vec<TcpRoute>,
     endpoints: HashMap<EndpointKey, Arc<Endpoint>>,
 }
 
@@ -81,7 +84,75 @@ pub struct Forward {
     pub hold: Option<Duration>,
 }
 
+/// A route of `[tcp]`, ready to carry bytes.
+#[derive(Debug)]
+pub struct TcpRoute {
+    /// The key in the table.
+    pub name: Arc<str>,
+    /// Where its entry was written.
+    pub origin: crate::diagnostic::Span,
+    /// A fingerprint of the entry.
+    written: u64,
+    /// Which connections it takes, and where they lead, for people.
+    pub words: (String, String),
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// By which names TLS clients ask for it; empty takes what no other route of the port takes.
+    pub hosts: Vec<HostMatch>,
+    /// Where its bytes go.
+    pub forward: Forward,
+    /// Its connections, through every reload that leaves it its name.
+    pub traffic: Arc<Traffic>,
+}
+
+/// How many connections a route carries.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    open: AtomicUsize,
+    ever: AtomicU64,
+}
+
+/// A connection in the count of its route; dropping it takes it out of those that are open.
+#[derive(Debug)]
+pub struct Carried(Arc<Traffic>);
+
+impl Traffic {
+    /// Counts a connection until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Carried {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.ever.fetch_add(1, Ordering::Relaxed);
+        Carried(Arc::clone(self))
+    }
+
+    /// Connections that are open, and connections ever.
+    pub fn counts(&self) -> (usize, u64) {
+        (self.open.load(Ordering::Relaxed), self.ever.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Snapshot {
+    /// The routes of `[tcp]`, in the order of the file.
+    pub fn tcp(&self) -> &[TcpRoute] {
+        &self.tcp
+    }
+
+    /// The routes that share this address.
+    pub fn tcp_at(&self, address: SocketAddr) -> impl Iterator<Item = &TcpRoute> + Clone {
+        self.tcp.iter().filter(move |route| route.listen.contains(&address))
+    }
+
+    /// Which of the routes at this address takes a client that asks for `name`: the rank of hosts is that of requests.
+    pub fn tcp_route(&self, address: SocketAddr, name: Option<&Host<'_>>) -> Option<&TcpRoute> {
+        let ranked = self.tcp_at(address).filter_map(|route| Some((pattern::rank(&route.hosts, name)?, route)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+    }
+
     /// The route of a hit.
     pub fn route(&self, id: RouteId) -> &Route {
         &self.routes[id.0]
@@ -107,7 +178,44 @@ impl Snapshot {
             Arc::clone(endpoints.entry(key.clone()).or_insert_with(make))
         };
         let routes = config.routes.into_iter().map(|route| Route::new(route, &mut endpoint)).collect();
-        Ok(Self { table, routes, endpoints })
+        let traffic = |name: &str| {
+            let known = before.and_then(|before| before.tcp.iter().find(|route| &*route.name == name));
+            known.map_or_else(Arc::default, |route| Arc::clone(&route.traffic))
+        };
+        let tcp = config.tcp.into_iter().map(|route| TcpRoute::new(route, &mut endpoint, traffic)).collect();
+        Ok(Self { table, routes, tcp, endpoints })
+    }
+}
+
+impl TcpRoute {
+    fn new(
+        route: config::TcpRoute,
+        endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>,
+        traffic: impl FnOnce(&str) -> Arc<Traffic>,
+    ) -> Self {
+        Self {
+            words: (route.pattern(), route.target()),
+            listen: route.addresses().collect(),
+            traffic: traffic(&route.name),
+            name: route.name.into(),
+            origin: route.origin,
+            written: route.written,
+            hosts: route.hosts,
+            forward: Forward::new(&route.forward, endpoint),
+        }
+    }
+}
+
+impl Forward {
+    fn new(forward: &config::Forward, endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>) -> Self {
+        Self {
+            upstream: Upstream::new(forward, endpoint),
+            origins: forward.targets.iter().map(|target| target.origin.clone()).collect(),
+            connect_timeout: forward.connect_timeout,
+            timeout: forward.timeout,
+            retries: forward.retries,
+            hold: forward.hold,
+        }
     }
 }
 
@@ -115,14 +223,7 @@ impl Route {
     fn new(route: config::Route, endpoint: impl FnMut(EndpointKey) -> Arc<Endpoint>) -> Self {
         let words = Words::of(&route);
         let action = match route.action {
-            config::Action::Forward(forward) => Action::Forward(Forward {
-                upstream: Upstream::new(&forward, endpoint),
-                origins: forward.targets.iter().map(|target| target.origin.clone()).collect(),
-                connect_timeout: forward.connect_timeout,
-                timeout: forward.timeout,
-                retries: forward.retries,
-                hold: forward.hold,
-            }),
+            config::Action::Forward(forward) => Action::Forward(Forward::new(&forward, endpoint)),
             config::Action::Redirect(redirect) => Action::Redirect(redirect),
             config::Action::Respond(respond) => Action::Respond(respond),
             config::Action::Files(files) => Action::Files(Folder::new(files.root, files.fallback)),
@@ -227,23 +328,29 @@ impl Reader {
 
 impl Change {
     fn between(before: &Snapshot, after: &Snapshot) -> Self {
-        fn by_name(snapshot: &Snapshot) -> HashMap<&str, &Route> {
-            snapshot.routes.iter().map(|route| (&*route.name, route)).collect()
+        // A route of each kind may have the same name.
+        fn by_name(snapshot: &Snapshot) -> HashMap<(bool, &str), (u64, &str)> {
+            // The pattern of an entry may change with `project`.
+            let routes =
+                snapshot.routes.iter().map(|route| ((false, &*route.name), (route.written, &*route.words.pattern)));
+            let tcp = snapshot.tcp.iter().map(|route| ((true, &*route.name), (route.written, &*route.words.0)));
+            routes.chain(tcp).collect()
+        }
+        fn names(snapshot: &Snapshot) -> impl Iterator<Item = (bool, &str)> {
+            let routes = snapshot.routes.iter().map(|route| (false, &*route.name));
+            routes.chain(snapshot.tcp.iter().map(|route| (true, &*route.name)))
         }
         let (old, new) = (by_name(before), by_name(after));
-        // The pattern of an entry may change with `project`.
-        let differ =
-            |one: &Route, other: &Route| one.written != other.written || one.words.pattern != other.words.pattern;
         let mut change = Self::default();
-        for route in &after.routes {
-            match old.get(&*route.name) {
-                None => change.added.push(route.name.to_string()),
-                Some(before) if differ(before, route) => change.changed.push(route.name.to_string()),
+        for name in names(after) {
+            match old.get(&name) {
+                None => change.added.push(name.1.to_owned()),
+                Some(before) if Some(before) != new.get(&name) => change.changed.push(name.1.to_owned()),
                 Some(_) => {}
             }
         }
-        let gone = before.routes.iter().filter(|route| !new.contains_key(&*route.name));
-        change.removed = gone.map(|route| route.name.to_string()).collect();
+        let gone = names(before).filter(|name| !new.contains_key(name));
+        change.removed = gone.map(|(_, name)| name.to_owned()).collect();
         change
     }
 }

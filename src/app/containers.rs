@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::follow::gone;
 use crate::{
-    config::{Action, Address, Config, Sought},
+    config::{Address, Config, Sought, Target},
     control::api::Owner,
     discover::container::{self, Containers, Missing, Whereabouts},
     upstream::place::{Absence, Absent, Ear, Spot, Standing},
@@ -21,13 +21,8 @@ pub(super) struct Engines {
 impl Engines {
     /// Begins to ask the engines if a route of this table leads to a container, and ceases if none does.
     pub(super) fn wanted_by(&mut self, config: &Config) {
-        let leads_to_one = config.routes.iter().any(|route| match &route.action {
-            Action::Forward(forward) => forward
-                .targets
-                .iter()
-                .any(|target| matches!(target.address, Address::Followed(Sought::Container { .. }))),
-            Action::Redirect(_) | Action::Respond(_) | Action::Files(_) => false,
-        });
+        let is_container = |target: &Target| matches!(target.address, Address::Followed(Sought::Container { .. }));
+        let leads_to_one = config.forwards().any(|forward| forward.targets.iter().any(is_container));
         match (&self.told, leads_to_one) {
             (None, true) => self.told = Some(container::follow(Whereabouts::here())),
             (Some(_), false) => self.told = None,

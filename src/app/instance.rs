@@ -21,7 +21,7 @@ use super::{
     containers::Engines,
     follow::{self, Follower, Keepers, pace},
     identity::Identities,
-    proxy::{Proxy, StartError},
+    proxy::{Proxy, StartError, TableError},
     report,
     runs::{Around, Runs},
     services::{Services, World},
@@ -37,7 +37,6 @@ use crate::{
     observe::Log,
     process::Processes,
     supervise::{GRACE, Status, output::Printer, port::Ports},
-    table::CompileError,
     upstream::place::Place,
 };
 
@@ -185,7 +184,7 @@ impl Instance {
     }
 
     /// Puts the table of the file in force as it is now.
-    pub fn swap(&mut self, config: Config) -> Result<Change, CompileError> {
+    pub fn swap(&mut self, config: Config) -> Result<Change, TableError> {
         let before = std::mem::replace(&mut self.base, config);
         match self.put_in_force() {
             Ok(change) => {
@@ -298,7 +297,7 @@ impl Instance {
         }
     }
 
-    fn put_in_force(&mut self) -> Result<Change, CompileError> {
+    fn put_in_force(&mut self) -> Result<Change, TableError> {
         let mut config = self.base.clone();
         config.routes.extend(self.runs.routes().cloned());
         self.engines.wanted_by(&config);
@@ -312,6 +311,7 @@ impl Instance {
         let mut taken: Vec<u16> = self.follower.sockets().iter().map(|socket| socket.address.port()).collect();
         taken.extend(self.proxy.addresses().iter().map(SocketAddr::port));
         taken.extend(self.base.services.iter().filter_map(|service| service.port));
+        taken.extend(self.base.tcp.iter().flat_map(|route| route.addresses()).map(|address| address.port()));
         let (base, port) = (&self.base, self.port());
         let url = |name: &str, given: u16| {
             service_url(base, name, port).unwrap_or_else(|| format!("http://127.0.0.1:{given}"))

@@ -5,11 +5,12 @@
 //! with the fewest connections.
 
 use std::{
+    collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc::Sender,
     },
@@ -26,11 +27,13 @@ use tokio::{
     time::sleep,
 };
 
+use super::doors::{DoorError, Doors};
 use crate::{
     config::{Config, HostMatch},
     drain::{self, Trigger, Watcher},
     forward::{Client, Common, Worker},
     head::Host,
+    http1::leg::Transport,
     listen::{
         self, BindError, Counted,
         conn::{self, Server},
@@ -58,6 +61,10 @@ pub struct Proxy {
     live: Arc<Live>,
     keys: Arc<Keys>,
     addresses: Vec<SocketAddr>,
+    /// The ports of `[tcp]` that are open.
+    doors: Mutex<Doors>,
+    /// Of the worker that accepts.
+    inbox: UnboundedSender<Mail>,
     drain: Trigger,
 }
 
@@ -69,13 +76,24 @@ pub enum StartError {
     Bind(#[from] BindError),
     /// The table cannot be put in force.
     #[error(transparent)]
-    Compile(#[from] CompileError),
+    Table(#[from] TableError),
     /// The system gives no thread or no event queue.
     #[error("the system does not let the proxy start")]
     System(#[from] io::Error),
     /// There is no TLS without random numbers.
     #[error("the system gives no random numbers")]
     Tls(#[from] rustls::Error),
+}
+
+/// Why a table cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// A TCP route cannot listen.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// Its patterns are too large.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
 }
 
 impl Proxy {
@@ -87,7 +105,9 @@ impl Proxy {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let port = addresses.first().map_or(0, SocketAddr::port);
         let wanted = wanted(&config, &addresses);
-        let (live, watches) = Live::new(config, prepare)?;
+        let mut doors = Doors::default();
+        let opening = doors.bind(&config.tcp).map_err(TableError::from)?;
+        let (live, watches) = Live::new(config, prepare).map_err(TableError::from)?;
         let keys = keys(&live);
         keys.put(wanted);
         let tls = tls::server::config(Arc::clone(&keys))?;
@@ -99,6 +119,11 @@ impl Proxy {
         let (inboxes, mails): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
         let inboxes: Vec<Inbox> =
             inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
+        let inbox = inboxes[0].sender.clone();
+        for mail in doors.open(opening) {
+            // They are read as soon as the worker runs.
+            let _ = inbox.send(mail);
+        }
         let mut listeners = Some(listeners);
         let common = Arc::<Common>::default();
         let (started, starting) = std::sync::mpsc::channel();
@@ -121,7 +146,7 @@ impl Proxy {
         }
         drop(started);
         starting.iter().take(count).collect::<io::Result<()>>()?;
-        Ok(Self { live, keys, addresses, drain })
+        Ok(Self { live, keys, addresses, doors: Mutex::new(doors), inbox, drain })
     }
 
     /// Where it listens; the first one is the one to tell.
@@ -139,12 +164,19 @@ impl Proxy {
         self.live.called().await;
     }
 
-    /// Puts another table in force for every request that begins from now on, once `prepare` has seen it. Where it listens
-    /// does not change.
-    pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, CompileError> {
+    /// Puts another table in force for every request that begins from now on, once `prepare` has seen it, whole or not at
+    /// all. Where it listens for HTTP does not change; ports of `[tcp]` are opened and closed as the table says, and those
+    /// that stay keep their sockets.
+    pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, TableError> {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let opening = doors.bind(&config.tcp)?;
         let wanted = wanted(&config, &self.addresses);
         let (change, watches) = self.live.swap(config, prepare)?;
         self.keys.put(wanted);
+        for mail in doors.open(opening) {
+            // Gone only once the drain has begun.
+            let _ = self.inbox.send(mail);
+        }
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -193,18 +225,38 @@ fn wanted(config: &Config, addresses: &[SocketAddr]) -> Wanted {
     }
 }
 
-/// A connection on its way to its worker.
-struct Arrival {
-    stream: std::net::TcpStream,
-    client: Client,
+/// What comes to a worker.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// A connection.
+    Arrival(Arrival),
+    /// For the worker that accepts: a port of `[tcp]` from which it does so from now on.
+    Open(TcpListener),
+    /// And one from which it does so no more.
+    Close(SocketAddr),
 }
 
-type Mail = UnboundedReceiver<Arrival>;
+/// A connection on its way to its worker.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    stream: std::net::TcpStream,
+    client: Client,
+    kind: Kind,
+}
+
+/// What a connection is served as.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// By requests.
+    Requests,
+    /// By the routes of `[tcp]`.
+    Raw,
+}
 
 /// Where a worker takes connections from, and how many it has.
 #[derive(Debug, Clone)]
 struct Inbox {
-    sender: UnboundedSender<Arrival>,
+    sender: UnboundedSender<Mail>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -216,7 +268,7 @@ struct Accepts {
 }
 
 /// What is done with a connection of a worker.
-type Serve = Rc<dyn Fn(TcpStream, Client)>;
+type Serve = Rc<dyn Fn(TcpStream, Client, Kind)>;
 
 /// A worker's thread, until the drain is over.
 fn run(
@@ -224,7 +276,7 @@ fn run(
     worker: Worker,
     certificates: Certificates,
     accepts: Option<Accepts>,
-    mut mail: Mail,
+    mut mails: UnboundedReceiver<Mail>,
     mut watcher: Watcher,
     started: &Sender<io::Result<()>>,
 ) {
@@ -234,24 +286,24 @@ fn run(
         spawn_local(sweep_connections(Rc::clone(&sweep)));
         spawn_local(sweep_worker(Rc::clone(&worker)));
         let serve = server(worker, certificates, Rc::clone(&sweep), work);
-        let accepting = accepts.map(|accepts| accept_all(&serve, accepts)).unwrap_or_default();
+        let mut accepting = accepts.map(|accepts| Accepting::new(&serve, accepts));
         let _ = started.send(Ok(()));
         loop {
             tokio::select! {
-                Some(arrival) = mail.recv() => match TcpStream::from_std(arrival.stream) {
-                    Ok(stream) => serve(stream, arrival.client),
-                    Err(error) => tracing::warn!(target: "portolan", "a connection was lost: {error}"),
+                Some(mail) = mails.recv() => match (mail, &mut accepting) {
+                    (Mail::Arrival(arrival), _) => arrival.serve(&serve),
+                    (Mail::Open(listener), Some(accepting)) => accepting.open(listener, Kind::Raw),
+                    (Mail::Close(address), Some(accepting)) => accepting.close(address),
+                    (Mail::Open(_) | Mail::Close(_), None) => {}
                 },
                 () = watcher.begun() => break,
             }
         }
-        for task in accepting {
-            task.abort();
-        }
-        mail.close();
-        while let Ok(Arrival { stream, client }) = mail.try_recv() {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                serve(stream, client);
+        drop(accepting);
+        mails.close();
+        while let Ok(mail) = mails.try_recv() {
+            if let Mail::Arrival(arrival) = mail {
+                arrival.serve(&serve);
             }
         }
         sweep.drain();
@@ -271,47 +323,92 @@ async fn sweep_worker(worker: Rc<Worker>) {
     }
 }
 
-/// One accepting task per address. Accepted connections go to the worker that has the fewest.
-fn accept_all(serve: &Serve, accepts: Accepts) -> Vec<JoinHandle<()>> {
-    let Accepts { listeners, inboxes, limit } = accepts;
-    let accept_on = |listener: TcpListener| {
-        let local = Arc::new(listener.local_addr()?);
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (serve, inboxes) = (Rc::clone(serve), inboxes.clone());
-        Ok(spawn_local(listen::accept(listener, move |stream, peer| {
-            // On a wildcard address only the connection knows which one was asked.
-            let own = local.ip().is_unspecified().then(|| stream.local_addr().ok()).flatten();
-            let asked = own.map_or_else(|| Arc::clone(&local), Arc::new);
-            deliver(&serve, &inboxes, limit, stream, Client::new(peer, asked));
-        })))
-    };
-    let tasks: Vec<io::Result<_>> = listeners.into_iter().map(accept_on).collect();
-    tasks
-        .into_iter()
-        .filter_map(|task| task.inspect_err(|error| tracing::error!(target: "portolan", "cannot accept: {error}")).ok())
-        .collect()
+impl Arrival {
+    fn serve(self, serve: &Serve) {
+        match TcpStream::from_std(self.stream) {
+            Ok(stream) => serve(stream, self.client, self.kind),
+            Err(error) => tracing::warn!(target: "portolan", "a connection was lost: {error}"),
+        }
+    }
 }
 
-fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, client: Client) {
+/// What a worker accepts from, a task per address. Dropping it ends them.
+struct Accepting {
+    serve: Serve,
+    inboxes: Rc<[Inbox]>,
+    limit: usize,
+    tasks: HashMap<SocketAddr, JoinHandle<()>>,
+}
+
+impl Accepting {
+    fn new(serve: &Serve, accepts: Accepts) -> Self {
+        let Accepts { listeners, inboxes, limit } = accepts;
+        let mut accepting = Self { serve: Rc::clone(serve), inboxes: inboxes.into(), limit, tasks: HashMap::new() };
+        for listener in listeners {
+            accepting.open(listener, Kind::Requests);
+        }
+        accepting
+    }
+
+    /// Accepts from now on. Connections go to the worker that has the fewest.
+    fn open(&mut self, listener: TcpListener, kind: Kind) {
+        let opened =
+            listener.local_addr().and_then(|address| Ok((address, tokio::net::TcpListener::from_std(listener)?)));
+        let (address, listener) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return tracing::error!(target: "portolan", "cannot accept: {error}"),
+        };
+        let local = Arc::new(address);
+        let (serve, inboxes, limit) = (Rc::clone(&self.serve), Rc::clone(&self.inboxes), self.limit);
+        let accepting = spawn_local(listen::accept(listener, move |stream, peer| {
+            // On a wildcard address only the connection knows which one was asked; a TCP route is known by its own.
+            let is_wild = matches!(kind, Kind::Requests) && local.ip().is_unspecified();
+            let own = is_wild.then(|| stream.local_addr().ok()).flatten();
+            let asked = own.map_or_else(|| Arc::clone(&local), Arc::new);
+            deliver(&serve, &inboxes, limit, stream, Client::new(peer, asked), kind);
+        }));
+        self.tasks.insert(address, accepting);
+    }
+
+    /// Accepts no more there.
+    fn close(&mut self, address: SocketAddr) {
+        if let Some(task) = self.tasks.remove(&address) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, mut stream: TcpStream, client: Client, kind: Kind) {
     let load = |inbox: &Inbox| inbox.connections.load(Relaxed);
     if inboxes.iter().map(load).sum::<usize>() >= limit {
-        spawn_local(conn::refuse(stream));
+        match kind {
+            Kind::Requests => drop(spawn_local(conn::refuse(stream))),
+            Kind::Raw => stream.reset(),
+        }
         return;
     }
     // Of equals the first, which is the worker that accepts: nothing is handed over then.
     let Some((at, inbox)) = inboxes.iter().enumerate().min_by_key(|(_, inbox)| load(inbox)) else { return };
     let client = client.counted(Counted::new(&inbox.connections));
     if at == 0 {
-        serve(stream, client);
+        serve(stream, client, kind);
     } else if let Ok(stream) = stream.into_std() {
         // A worker that is gone has begun to drain; so has this one.
-        let _ = inbox.sender.send(Arrival { stream, client });
+        let _ = inbox.sender.send(Mail::Arrival(Arrival { stream, client, kind }));
     }
 }
 
 /// How a worker serves a connection: in a task of its own, which the drain waits for.
 fn server(worker: Rc<Worker>, (keys, tls): Certificates, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
-    let within = Rc::clone(&worker);
+    let (carrier, within) = (Rc::clone(&worker), Rc::clone(&worker));
     let within = move |seat, connection, came| Rc::clone(&within).handle(seat, connection, came);
     // Within TLS there is HTTP, as was agreed on, and a stream carries a request.
     let within = Server::new(within, |_| {});
@@ -319,10 +416,13 @@ fn server(worker: Rc<Worker>, (keys, tls): Certificates, sweep: Rc<Sweep<Client>
     let handler = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
     let foreign = move |foreign| drop(spawn_local(Rc::clone(&protocols).serve(foreign)));
     let server = Rc::new(Server::new(handler, foreign));
-    Rc::new(move |stream, client| {
+    Rc::new(move |stream, client, kind| {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let place = sweep.enter(client.guarded(work.guard()));
-        spawn_local(Rc::clone(&server).serve(stream, place));
+        match kind {
+            Kind::Requests => drop(spawn_local(Rc::clone(&server).serve(stream, place))),
+            Kind::Raw => drop(spawn_local(Rc::clone(&carrier).carry(stream, place))),
+        }
     })
 }

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     config::Address,
-    control::api::{Owner, RouteStatus, ServiceStatus, Status, TableStatus},
+    control::api::{Owner, RouteStatus, ServiceStatus, Status, TableStatus, TcpStatus},
     discover::{
-        Socket,
+        Socket, attach,
         follow::{Scene, holder},
     },
-    live::{Action, Route, Snapshot},
+    live::{Action, Forward, Route, Snapshot, TcpRoute},
     process::{self, Processes},
     supervise::State,
     upstream::{
@@ -48,6 +48,7 @@ pub(super) fn status(facts: &Facts<'_>) -> Status {
         listen: facts.proxy.addresses().to_vec(),
         table: facts.table.cloned(),
         routes: snapshot.routes().iter().map(|route| route_status(route, port, facts, scene)).collect(),
+        tcp: snapshot.tcp().iter().map(|route| tcp_status(route, facts, scene)).collect(),
         services: services(facts, &snapshot, port, scene),
         runs: facts.runs.told(port),
     }
@@ -70,10 +71,38 @@ fn route_status(route: &Route, port: u16, facts: &Facts<'_>, scene: Scene<'_>) -
         owner: None,
         notes: Vec::new(),
     };
-    let Action::Forward(forward) = &route.action else { return status };
+    if let Action::Forward(forward) = &route.action {
+        look_behind(forward, &mut status, facts, scene);
+    }
+    status
+}
+
+fn tcp_status(route: &TcpRoute, facts: &Facts<'_>, scene: Scene<'_>) -> TcpStatus {
+    let (pattern, target) = route.words.clone();
+    let mut status = RouteStatus {
+        name: route.name.to_string(),
+        pattern,
+        url: String::new(),
+        target,
+        origin: route.origin.location(),
+        state: String::new(),
+        addresses: Vec::new(),
+        owner: None,
+        notes: Vec::new(),
+    };
+    look_behind(&route.forward, &mut status, facts, scene);
+    let addresses = || route.forward.upstream.endpoints().map(|endpoint| endpoint.address());
+    let program = status.owner.as_ref().map(|owner| owner.program.as_str());
+    status.url = attach::line(&route.listen, &route.hosts, addresses(), program);
+    let (open, ever) = route.traffic.counts();
+    TcpStatus { route: status, listen: route.listen.clone(), open, ever }
+}
+
+/// Tells who is there behind a route.
+fn look_behind(forward: &Forward, status: &mut RouteStatus, facts: &Facts<'_>, scene: Scene<'_>) {
     status.state = "elsewhere".into();
     for (at, endpoint) in forward.upstream.endpoints().enumerate() {
-        let state = endpoint_state(endpoint, &mut status, facts, scene);
+        let state = endpoint_state(endpoint, status, facts, scene);
         // One that is up is enough.
         if at == 0 || state == "up" {
             status.state = state.into();
@@ -81,7 +110,6 @@ fn route_status(route: &Route, port: u16, facts: &Facts<'_>, scene: Scene<'_>) -
     }
     let first = status.addresses.first().copied();
     status.owner = first.and_then(|address| owner(address, facts, scene));
-    status
 }
 
 fn endpoint_state(endpoint: &Endpoint, status: &mut RouteStatus, facts: &Facts<'_>, scene: Scene<'_>) -> &'static str {

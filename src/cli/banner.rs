@@ -11,8 +11,8 @@ use super::terminal::{Terminal, WIDEST_COLUMN};
 use crate::{
     app::Proxy,
     config::Address,
-    discover::{self, Listener},
-    live::{Action, Route, Snapshot},
+    discover::{self, Listener, attach},
+    live::{Action, Forward, Snapshot},
     upstream::place::{Absent, Place, Standing},
 };
 
@@ -47,13 +47,40 @@ fn told(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// A route as the banner shows it.
+struct Row<'s> {
+    name: &'s str,
+    url: String,
+    target: &'s str,
+    /// Where a program is behind it.
+    forward: Option<&'s Forward>,
+}
+
+/// Every route, those of `[tcp]` last.
+fn rows(snapshot: &Snapshot, port: u16) -> Vec<Row<'_>> {
+    let of_requests = snapshot.routes().iter().map(|route| Row {
+        name: &route.name,
+        url: route.words.url(port),
+        target: &route.words.target,
+        forward: match &route.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Respond(_) | Action::Files(_) => None,
+        },
+    });
+    let tcp = snapshot.tcp().iter().map(|route| {
+        let targets = route.forward.upstream.endpoints().map(|endpoint| endpoint.address());
+        let url = attach::line(&route.listen, &route.hosts, targets, None);
+        Row { name: &route.name, url, target: &route.words.1, forward: Some(&route.forward) }
+    });
+    of_requests.chain(tcp).collect()
+}
+
 /// `web   http://localhost:62893/     -> :5173`, in columns.
 pub(super) fn lines(snapshot: &Snapshot, port: u16) -> Vec<String> {
-    let rows: Vec<_> =
-        snapshot.routes().iter().map(|route| (&*route.name, route.words.url(port), &route.words.target)).collect();
-    let name = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
-    let url = rows.iter().map(|(_, url, _)| url.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(n, u, target)| format!("{n:<name$}  {u:<url$}  -> {target}")).collect()
+    let rows = rows(snapshot, port);
+    let name = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let url = rows.iter().map(|row| row.url.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|row| format!("{:<name$}  {:<url$}  -> {}", row.name, row.url, row.target)).collect()
 }
 
 fn banner(
@@ -66,27 +93,30 @@ fn banner(
 ) -> String {
     let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let listeners = discover::listeners().unwrap_or_default();
-    let routes = snapshot.routes();
+    let routes = rows(snapshot, address.port());
     // Title, blank, blank at the end, and the last line.
     let room = LINES - 3;
     let shown = if routes.len() <= room { routes.len() } else { room - 1 };
-    let urls: Vec<String> = routes[..shown].iter().map(|route| route.words.url(address.port())).collect();
     let name_width = routes[..shown].iter().map(|route| route.name.chars().count()).max().unwrap_or(0).max(8);
-    let url_width = urls.iter().map(|url| url.chars().count()).max().unwrap_or(0);
+    let url_width = routes[..shown].iter().map(|route| route.url.chars().count()).max().unwrap_or(0);
     let owners = routes[..shown].iter().map(|route| state(route, &listeners, unicode).0.chars().count()).max();
     let program_width = owners.filter(|width| *width > 0).map_or(0, |width| width + 2);
-    let target_widths = routes[..shown].iter().map(|route| route.words.target.chars().count());
+    let target_widths = routes[..shown].iter().map(|route| route.target.chars().count());
     let target_width = target_widths.max().unwrap_or(0).min(WIDEST_COLUMN);
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("  {}  ready in {} ms\n\n", paint("1", &format!("portolan {version}")), took.as_millis());
-    for (route, url) in routes[..shown].iter().zip(&urls) {
+    for route in &routes[..shown] {
         let arrow = paint("32", if unicode { "➜" } else { ">" });
-        let padding = " ".repeat(url_width - url.chars().count());
+        let padding = " ".repeat(url_width - route.url.chars().count());
         let (program, state) = state(route, &listeners, unicode);
-        let target = &route.words.target;
+        let target = route.target;
         let line = format!("{program:<program_width$}{target:<target_width$}  {state}");
-        text +=
-            &format!("  {arrow}  {:<name_width$}  {}{padding}  {}\n", &*route.name, paint("36", url), line.trim_end());
+        text += &format!(
+            "  {arrow}  {:<name_width$}  {}{padding}  {}\n",
+            route.name,
+            paint("36", &route.url),
+            line.trim_end()
+        );
     }
     if routes.is_empty() {
         text += &format!("     no routes yet: http://{} answers with what it knows\n", told(address));
@@ -103,8 +133,8 @@ fn banner(
 }
 
 /// The program behind a route, and whether anybody is there.
-fn state(route: &Route, listeners: &[Listener], unicode: bool) -> (String, String) {
-    let Action::Forward(forward) = &route.action else { return (String::new(), String::new()) };
+fn state(row: &Row<'_>, listeners: &[Listener], unicode: bool) -> (String, String) {
+    let Some(forward) = row.forward else { return (String::new(), String::new()) };
     let (up, down, coming) = if unicode {
         ("● up", "○ nothing listens", "○ starting")
     } else {

@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, terminal: &Terminal) -> Outcome {
         if !problems.is_empty() {
             writeln!(out, "{}", diagnostic::render(problems, terminal.colors_out()))?;
         }
-        let routes = loaded.config.as_ref().map_or(0, |config| config.routes.len());
+        let routes = loaded.config.as_ref().map_or(0, |config| config.routes.len() + config.tcp.len());
         let place = file.map(|file| format!(" in {file}")).unwrap_or_default();
         match (errors, warnings) {
             (0, 0) => writeln!(out, "ok, {}", counted(routes, "route"))?,

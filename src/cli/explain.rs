@@ -36,6 +36,10 @@ pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> 
     let typed = parse(arguments)?;
     let loaded = load_table(global, None)?;
     let Some(config) = loaded.config else { return Err(Stop::Told(loaded.diagnostics, BAD)) };
+    if let Some(told) = super::explain_tcp::explain(&config, &typed.host, terminal) {
+        io::stdout().write_all(told.text.as_bytes())?;
+        return Ok(if told.is_answered { GOOD } else { BAD });
+    }
     let table =
         Table::compile(&config.routes).map_err(|error| Diagnostic::error("patterns-too-large", error.to_string()))?;
     let head = RequestHead {

@@ -10,6 +10,7 @@ mod columns;
 mod demo;
 mod doctor;
 mod explain;
+mod explain_tcp;
 mod flags;
 mod init;
 mod lines;

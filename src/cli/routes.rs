@@ -11,7 +11,8 @@ use super::{
     terminal::{Terminal, WIDEST_COLUMN},
 };
 use crate::{
-    config::{Config, Route, Words},
+    config::{Config, Route, TcpRoute, Words},
+    discover::attach,
     table::Table,
 };
 
@@ -23,22 +24,44 @@ pub(super) fn run(global: &Global, terminal: &Terminal) -> Outcome {
     let mut out = io::stdout().lock();
     if terminal.json {
         let routes: Vec<_> = in_rank_order(&config).into_iter().map(|route| object(route, port)).collect();
-        writeln!(out, "{}", json!({ "routes": routes }))?;
+        let tcp: Vec<_> = config.tcp.iter().map(tcp_object).collect();
+        writeln!(out, "{}", json!({ "routes": routes, "tcp": tcp }))?;
         return Ok(GOOD);
     }
-    let rows: Vec<_> = in_rank_order(&config).into_iter().map(|route| (route, Words::of(route))).collect();
-    let width = |text: fn(&(&Route, Words)) -> usize| rows.iter().map(text).max().unwrap_or(0).min(WIDEST_COLUMN);
-    let name = width(|(route, _)| route.name.chars().count());
-    let pattern = width(|(_, words)| words.pattern.chars().count());
-    let target = width(|(_, words)| words.target.chars().count());
-    for (route, words) in &rows {
-        let (from, place) = (&route.name, route.origin.location());
-        writeln!(out, "{from:<name$}  {:<pattern$}  -> {:<target$}  {place}", words.pattern, words.target)?;
+    let of_requests = in_rank_order(&config).into_iter().map(|route| {
+        let Words { pattern, target, .. } = Words::of(route);
+        (&route.name, pattern, target, route.origin.location())
+    });
+    let tcp = config
+        .tcp
+        .iter()
+        .map(|route| (&route.name, format!("tcp {}", route.pattern()), route.target(), route.origin.location()));
+    let rows: Vec<_> = of_requests.chain(tcp).collect();
+    let width = |texts: &mut dyn Iterator<Item = &String>| {
+        texts.map(|text| text.chars().count()).max().unwrap_or(0).min(WIDEST_COLUMN)
+    };
+    let name = width(&mut rows.iter().map(|(name, ..)| *name));
+    let pattern = width(&mut rows.iter().map(|(_, pattern, ..)| pattern));
+    let target = width(&mut rows.iter().map(|(_, _, target, _)| target));
+    for (from, matched, to, place) in &rows {
+        writeln!(out, "{from:<name$}  {matched:<pattern$}  -> {to:<target$}  {place}")?;
     }
     if rows.is_empty() {
         writeln!(out, "the table has no routes yet: `portolan` without a table shows what could be one")?;
     }
     Ok(GOOD)
+}
+
+fn tcp_object(route: &TcpRoute) -> serde_json::Value {
+    let targets = route.forward.targets.iter().map(|target| &target.address);
+    let listen: Vec<_> = route.addresses().collect();
+    json!({
+        "name": route.name,
+        "pattern": route.pattern(),
+        "target": route.target(),
+        "url": attach::line(&listen, &route.hosts, targets, None),
+        "origin": route.origin.location(),
+    })
 }
 
 fn object(route: &Route, port: u16) -> serde_json::Value {

@@ -18,7 +18,7 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    app::{Happening, Instance, Purpose, Setting, StartError},
+    app::{DoorError, Happening, Instance, Purpose, Setting, StartError, TableError},
     config::{Config, Listen, load},
     control::{api::Reloaded, socket::SocketError},
     diagnostic::{self, Diagnostic, without_number},
@@ -389,7 +389,10 @@ impl TableFile {
                 let problems = loaded.diagnostics.iter().map(Diagnostic::to_json).collect();
                 Reloaded { accepted: true, text, problems }
             }
-            Err(error) => refused(instance, voice, format!("reload refused, the table stays in force: {error}"), &[]),
+            Err(error) => {
+                let text = format!("reload refused, the table stays in force: {error}");
+                refused(instance, voice, text, &[unfit(&error)])
+            }
         }
     }
 }
@@ -426,14 +429,24 @@ fn told(error: StartError, listen: &Listen) -> Stop {
         StartError::Bind(error) => {
             discover::cannot_bind(error.address, discover::Purpose::Proxy, listen.origin.as_ref(), &error.source)
         }
-        StartError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
-            .help("write fewer or shorter `path_regex` patterns"),
+        StartError::Table(error) => unfit(&error),
         StartError::System(error) => {
             Diagnostic::error("system", format!("the system does not let the proxy start: {}", without_number(&error)))
         }
         StartError::Tls(error) => Diagnostic::error("system", format!("the system gives no random numbers: {error}")),
     };
     problem.into()
+}
+
+/// What keeps a table from being put in force.
+fn unfit(error: &TableError) -> Diagnostic {
+    match error {
+        TableError::Door(DoorError { route, origin, source }) => {
+            discover::cannot_bind(source.address, discover::Purpose::Tcp(route), origin.as_ref(), &source.source)
+        }
+        TableError::Compile(error) => Diagnostic::error("patterns-too-large", error.to_string())
+            .help("write fewer or shorter `path_regex` patterns"),
+    }
 }
 
 /// One line per exchange on standard error, unless it was asked to be quiet.

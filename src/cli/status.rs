@@ -46,7 +46,12 @@ pub(super) fn status(global: &Global, terminal: &Terminal) -> Outcome {
     if let Some(table) = status.table.as_ref().filter(|table| !table.refused.is_empty()) {
         writeln!(out, "{}\n", table.refused)?;
     }
-    routes(&mut out, &status.routes, terminal)?;
+    let all: Vec<RouteStatus> = status.routes.iter().chain(status.tcp.iter().map(|tcp| &tcp.route)).cloned().collect();
+    routes(&mut out, &all, terminal)?;
+    for tcp in status.tcp.iter().filter(|tcp| tcp.ever > 0) {
+        let connections = if tcp.ever == 1 { "1 connection".to_owned() } else { format!("{} connections", tcp.ever) };
+        writeln!(out, "  {}: {connections}, {} open", tcp.route.name, tcp.open)?;
+    }
     if !status.services.is_empty() {
         writeln!(out)?;
         drop(out);
@@ -113,10 +118,11 @@ fn owner(owner: &Owner) -> String {
     format!("{} (pid {}){folder}", owner.program, owner.pid)
 }
 
-/// Where a browser finds a route, a run or a service.
+/// Where a browser finds a route, a run or a service, and what the clients of a TCP route take.
 pub(super) fn url(global: &Global, name: &str, terminal: &Terminal) -> Outcome {
     let (_, status) = running::block_on(running::status(global))?;
-    let url = find(&status, Some(name)).ok_or_else(|| unknown(&status, name))?;
+    let of_tcp = || status.tcp.iter().find(|tcp| tcp.route.name == name).map(|tcp| tcp.route.url.clone());
+    let url = find(&status, Some(name)).or_else(of_tcp).ok_or_else(|| unknown(&status, name))?;
     if terminal.json {
         writeln!(io::stdout(), "{}", json!({ "name": name, "url": url }))?;
     } else {
@@ -150,7 +156,8 @@ fn find(status: &Status, name: Option<&str>) -> Option<String> {
 }
 
 fn unknown(status: &Status, name: &str) -> Stop {
-    let names: Vec<&str> = status.routes.iter().map(|route| route.name.as_str()).collect();
+    let routes = status.routes.iter().chain(status.tcp.iter().map(|tcp| &tcp.route));
+    let names: Vec<&str> = routes.map(|route| route.name.as_str()).collect();
     let problem = Diagnostic::error("unknown-name", format!("no route, run or service is called `{name}`"));
     let problem = if names.is_empty() {
         problem.help("there are no routes yet: `portolan run -- CMD` makes one")
@@ -226,10 +233,14 @@ fn missing_words(names: &[String], missing: &[String]) -> String {
     if missing.is_empty() { names.join(", ") } else { missing.join(", ") }
 }
 
-/// Whether a service is ready, or a route leads to a program that answers, whatever it says.
+/// Whether a service is ready, a TCP route's program listens, or a route leads to a program that answers, whatever it says.
 async fn answers(status: &Status, name: &str) -> bool {
     if let Some(route) = status.routes.iter().find(|route| route.name == name) {
         return route.state != "down" && timeout(QUESTION, has_answer(status, &route.url)).await.unwrap_or(false);
+    }
+    // Whether it listens is seen, never tried: some programs die of a connection on which nothing comes.
+    if let Some(tcp) = status.tcp.iter().find(|tcp| tcp.route.name == name) {
+        return matches!(tcp.route.state.as_str(), "up" | "elsewhere");
     }
     status.services.iter().any(|service| service.name == name && matches!(service.state.as_str(), "ready" | "done"))
 }

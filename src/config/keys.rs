@@ -169,9 +169,12 @@ pub(crate) static ROOT: Keys = Keys {
              the folder of this file.",
         )
         .also(&["service", "programs"]),
-        key("tcp", Named(&Table(&TCP)), "Raw streams on fixed ports.")
-            .also(&["streams"])
-            .not_yet("cannot open raw TCP routes yet"),
+        key(
+            "tcp",
+            Named(&Table(&TCP)),
+            "Raw streams on fixed ports, by name: databases, debuggers, anything that is not HTTP.",
+        )
+        .also(&["streams"]),
     ],
     ..FREE
 };
@@ -519,9 +522,44 @@ pub(crate) static TCP: Keys = Keys {
     id: "tcp_route",
     of: "a TCP route",
     keys: &[
-        key("listen", Either(&LISTEN_ONE, &List(&LISTEN_ONE)), "The port to open.").also(&["port"]),
-        key("to", TARGET_ONE, "Where its bytes go.").also(&["target", "upstream"]),
+        key(
+            "listen",
+            Either(&LISTEN_ONE, &List(&LISTEN_ONE)),
+            "Where it listens: a port (127.0.0.1 and, where the machine has it, [::1]), an address with a port, or a \
+             list of those.",
+        )
+        .also(&["port", "bind", "address"]),
+        key(
+            "to",
+            Either(&TARGET_ONE, &List(&TARGET_ONE)),
+            "Where its bytes go: a port, an address, \"unix:/path\", a service's name, a program that is followed as \
+             { process = .. }, or a list of those, with weights as { to = .., weight = n }.",
+        )
+        .also(&["target", "upstream", "backend", "service"]),
+        key(
+            "host",
+            Text(HOST),
+            "Takes the TLS clients that ask for this name (SNI), or for *.suffix, so that several routes can share a \
+             port; PostgreSQL's way of asking for TLS is understood. Default: takes what no other route of the port \
+             takes.",
+        )
+        .also(&["sni", "hostname", "server_name"]),
+        key("hosts", Texts(HOST, 1), "Several such names; any of them is taken.").also(&["domains"]),
+        key(
+            "balance",
+            Word(&["round_robin", "least_requests", "random"]),
+            "How one of several targets is chosen for a connection. Default: \"round_robin\".",
+        ),
+        key("connect_timeout", DURATION, "Until a connection to the target stands. Default: \"2s\"."),
+        key(
+            "hold",
+            Either(&False, &DURATION),
+            "How long a connection waits for a program that does not listen; false resets it at once. Default: \
+             \"10s\" where a service is among the targets, otherwise false.",
+        )
+        .also(&["wait", "hold_timeout"]),
     ],
+    at_most_one: &[&["host", "hosts"]],
     required: &["listen", "to"],
     ..FREE
 };

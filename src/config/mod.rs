@@ -40,6 +40,19 @@ pub struct Config {
     pub services: Vec<Service>,
     /// In the order of the file, which is the last tie-break; at most [`MAX_ROUTES`].
     pub routes: Vec<Route>,
+    /// In the order of the file; no two of them take the same connections.
+    pub tcp: Vec<TcpRoute>,
+}
+
+impl Config {
+    /// Every way to programs, of requests and of raw streams.
+    pub fn forwards(&self) -> impl Iterator<Item = &Forward> {
+        let of_requests = self.routes.iter().filter_map(|route| match &route.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Respond(_) | Action::Files(_) => None,
+        });
+        of_requests.chain(self.tcp.iter().map(|route| &route.forward))
+    }
 }
 
 /// More would only be a mistake of a generator: route ids stay below it.
@@ -149,6 +162,30 @@ pub struct Route {
     pub action: Action,
 }
 
+/// One entry of `[tcp]`: a port of its own, whose bytes go to a program as they come.
+#[derive(Debug, Clone)]
+pub struct TcpRoute {
+    /// The key in the table; unique among those of `[tcp]`.
+    pub name: String,
+    /// Where the entry was written.
+    pub origin: Span,
+    /// As [`Route::written`].
+    pub written: u64,
+    /// Where it listens; never port 0. Others may listen there too, if `hosts` tell them apart.
+    pub listen: Listen,
+    /// The names by which TLS clients ask for it (RFC 6066 §3); empty takes whatever no other route of the port takes.
+    pub hosts: Vec<HostMatch>,
+    /// Where its bytes go; what is for requests alone has its default.
+    pub forward: Forward,
+}
+
+impl TcpRoute {
+    /// Every address on which it listens, where the machine has it.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.required.iter().chain(&self.listen.optional).copied()
+    }
+}
+
 /// The conditions of a route; all of them must hold.
 #[derive(Debug, Clone)]
 pub struct Match {
@@ -174,6 +211,17 @@ pub enum HostMatch {
     Wildcard(String),
     /// Every host that [`crate::head::is_local_name`] calls local.
     AnyLocal,
+}
+
+impl HostMatch {
+    /// How specific it is, as a rank: an exact host before a wildcard, and of two the longer one.
+    pub fn specificity(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(name) => (3, name.len()),
+            Self::Wildcard(suffix) => (2, suffix.len()),
+            Self::AnyLocal => (1, 0),
+        }
+    }
 }
 
 /// A path condition, on the bytes as they were sent.

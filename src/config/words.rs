@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Action, FieldMatch, HostMatch, Match, PathMatch, Route, Target, ValueMatch};
+use super::{Action, FieldMatch, Forward, HostMatch, Match, PathMatch, Route, Target, TcpRoute, ValueMatch};
 
 /// A route as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,12 +62,33 @@ fn pattern(matches: &Match) -> String {
 
 fn target(action: &Action) -> String {
     match action {
-        Action::Forward(forward) => forward.targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
+        Action::Forward(forward) => targets(forward),
         Action::Redirect(redirect) => format!("redirect {}", redirect.to),
         Action::Respond(respond) => format!("respond {}", respond.status),
         Action::Files(files) => {
             format!("files {}", files.root.file_name().map_or(files.root.as_path(), Path::new).display())
         }
+    }
+}
+
+fn targets(forward: &Forward) -> String {
+    forward.targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl TcpRoute {
+    /// Which connections it takes: `:5432`, `192.168.0.2:5432`, `shop.localhost:5432`.
+    pub fn pattern(&self) -> String {
+        let port = |address: &std::net::SocketAddr| match address.ip() {
+            ip if ip == std::net::Ipv4Addr::LOCALHOST => format!(":{}", address.port()),
+            _ => address.to_string(),
+        };
+        let ports = self.listen.required.iter().map(port).collect::<Vec<_>>().join(",");
+        self.hosts.iter().map(HostMatch::to_string).collect::<Vec<_>>().join(",") + &ports
+    }
+
+    /// Where its bytes go: `:54321`, `service db`.
+    pub fn target(&self) -> String {
+        targets(&self.forward)
     }
 }
 

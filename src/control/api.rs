@@ -34,6 +34,9 @@ pub struct Status {
     pub table: Option<TableStatus>,
     /// In the order of the file, then those of runs.
     pub routes: Vec<RouteStatus>,
+    /// Those of `[tcp]`, in the order of the file.
+    #[serde(default)]
+    pub tcp: Vec<TcpStatus>,
     /// In the order of the file.
     pub services: Vec<ServiceStatus>,
     /// By name.
@@ -73,6 +76,21 @@ pub struct RouteStatus {
     pub owner: Option<Owner>,
     /// Why it is not up, and what else there is to know.
     pub notes: Vec<String>,
+}
+
+/// A route of `[tcp]` in force. Its `url` is what its clients take: a data source name, an address, or the line that
+/// attaches a debugger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TcpStatus {
+    /// What it has in common with other routes.
+    #[serde(flatten)]
+    pub route: RouteStatus,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Connections that are open.
+    pub open: usize,
+    /// Connections since it is in the table.
+    pub ever: u64,
 }
 
 /// A process that listens.

@@ -6,6 +6,7 @@
 //! [`names`] proposes routes to what is there. Each call looks anew; [`look`] shares one among many who ask, and
 //! [`neighbours`] finds the program that somebody missed.
 
+pub mod attach;
 mod bind;
 mod connections;
 pub mod container;

@@ -17,6 +17,7 @@ mod privileges;
 mod runtime;
 mod services;
 mod targets;
+mod tcp;
 
 use std::path::PathBuf;
 
@@ -175,6 +176,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         ephemeral::examine(&facts.listen, config, &facts.ephemeral),
         config.map_or_else(Vec::new, |config| targets::examine(config, &facts.ports)),
         config.map_or_else(Vec::new, |config| services::examine(config, &facts.ports)),
+        config.map_or_else(Vec::new, |config| tcp::examine(config, &facts.ports)),
         loopback::examine(&facts.loopback),
         limits::examine(&facts.limits),
         engines::examine(config, &facts.engines),
@@ -191,9 +193,10 @@ fn examine_table(table: &Table) -> Finding {
             let message = format!("the table has {}, so its ports are not looked at", counted(*errors, "error"));
             Finding::problem("table", message).help("see what is wrong with `portolan check`")
         }
-        Table::Good(config) => {
-            Finding::ok("table", format!("the table is good: {}", counted(config.routes.len(), "route")))
-        }
+        Table::Good(config) => Finding::ok(
+            "table",
+            format!("the table is good: {}", counted(config.routes.len() + config.tcp.len(), "route")),
+        ),
     }
 }
 

@@ -48,13 +48,18 @@ pub(super) fn examine(config: &Config, ports: &Ports) -> Vec<Finding> {
 fn fixed(config: &Config) -> Vec<(&Address, Vec<&str>)> {
     let mut found: Vec<(&Address, Vec<&str>)> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for route in &config.routes {
-        for address in discover::targets(route).filter(|address| is_fixed(address)) {
+    let of_requests = config.routes.iter().map(|route| (&route.name, discover::targets(route).collect::<Vec<_>>()));
+    let tcp = config
+        .tcp
+        .iter()
+        .map(|route| (&route.name, route.forward.targets.iter().map(|target| &target.address).collect::<Vec<_>>()));
+    for (name, addresses) in of_requests.chain(tcp) {
+        for address in addresses.into_iter().filter(|address| is_fixed(address)) {
             let at = *places.entry(address).or_insert(found.len());
             if at == found.len() {
                 found.push((address, Vec::new()));
             }
-            found[at].1.push(&route.name);
+            found[at].1.push(name);
         }
     }
     found

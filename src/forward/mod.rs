@@ -12,6 +12,7 @@ pub mod head;
 mod host_refused;
 mod pace;
 mod send;
+mod tcp;
 mod tunnel;
 
 use std::{

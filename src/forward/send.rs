@@ -12,12 +12,12 @@ use super::{
     head::{Answering, Outgoing},
     host_refused,
     pace::{self, Late, Pace},
-    tunnel::IDLE,
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::{Address, NO_EDITS, Protocol, Sought},
+    diagnostic::Span,
     filter::ResponseEdits,
     head::Fields,
     http1::{
@@ -30,6 +30,7 @@ use crate::{
     listen::deadlines::{BODY, Deadlines, Limit},
     live::{Forward, Route},
     observe::Ending,
+    tunnel::IDLE,
     upstream::{
         Endpoint,
         connect::{ConnectError, Stream},
@@ -105,7 +106,8 @@ impl Worker {
         outgoing: &Outgoing<'_>,
         edits: &ResponseEdits<'_>,
     ) -> Result<(), Failure> {
-        let mut way = Way::new(route, forward)?;
+        let named = Named { route: &route.name, origin: &route.origin, targets: &route.words.target };
+        let mut way = Way::new(named, forward)?;
         let mut sending = Sending {
             outgoing,
             whole: if is_replayable(outgoing, way.endpoint.protocol()) {
@@ -170,11 +172,19 @@ impl Worker {
     }
 }
 
-/// The endpoint that a request is on its way to, and how often it may still turn round.
-struct Way<'r> {
-    route: &'r Route,
+/// What is told of a route whose program cannot be reached.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'r> {
+    pub(super) route: &'r Arc<str>,
+    pub(super) origin: &'r Span,
+    pub(super) targets: &'r str,
+}
+
+/// The endpoint that a request, or a raw stream, is on its way to, and how often it may still turn round.
+pub(super) struct Way<'r> {
+    named: Named<'r>,
     forward: &'r Forward,
-    endpoint: &'r Arc<Endpoint>,
+    pub(super) endpoint: &'r Arc<Endpoint>,
     tries_left: u8,
     /// How often it may still be sent to a program that hung up while it ended or began.
     restarts_left: u8,
@@ -185,14 +195,14 @@ struct Way<'r> {
 }
 
 impl<'r> Way<'r> {
-    fn new(route: &'r Route, forward: &'r Forward) -> Result<Self, Failure> {
-        let endpoint = Self::pick(route, forward)?;
+    pub(super) fn new(named: Named<'r>, forward: &'r Forward) -> Result<Self, Failure> {
+        let endpoint = Self::pick(named, forward)?;
         let restarts_left = if forward.hold.is_some() && forward.retries > 0 { RESTARTS } else { 0 };
-        Ok(Self { route, forward, endpoint, tries_left: forward.retries, restarts_left, waits: None, held: None })
+        Ok(Self { named, forward, endpoint, tries_left: forward.retries, restarts_left, waits: None, held: None })
     }
 
-    fn pick(route: &'r Route, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
-        let ill = || Failure::Unhealthy { route: Arc::clone(&route.name), targets: route.words.target.clone() };
+    fn pick(named: Named<'r>, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
+        let ill = || Failure::Unhealthy { route: Arc::clone(named.route), targets: named.targets.to_owned() };
         forward.upstream.pick().ok_or_else(ill)
     }
 
@@ -202,13 +212,19 @@ impl<'r> Way<'r> {
             asked.record(|record| record.target = self.endpoint.whereabouts());
             match pools.dial(self.endpoint, asked.asks_for_another_protocol(), self.forward.connect_timeout).await {
                 Ok(connection) => return Ok(connection),
-                Err(_) if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() => {
-                    self.tries_left -= 1;
-                    self.endpoint = Self::pick(self.route, self.forward)?;
-                }
-                Err(error) => self.wait(error).await?,
+                Err(error) => self.turn(error).await?,
             }
         }
+    }
+
+    /// Goes another way where there is one, as nothing was sent; otherwise waits for the program.
+    pub(super) async fn turn(&mut self, error: ConnectError) -> Result<(), Failure> {
+        if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() {
+            self.tries_left -= 1;
+            self.endpoint = Self::pick(self.named, self.forward)?;
+            return Ok(());
+        }
+        self.wait(error).await
     }
 
     /// Waits for the program to listen, where the route holds requests and it may come.
@@ -235,13 +251,13 @@ impl<'r> Way<'r> {
         };
         let held = since.elapsed();
         self.held = Some(held);
-        let (route, target) = (Arc::clone(&self.route.name), self.endpoint.address().to_string());
+        let (route, target) = (Arc::clone(self.named.route), self.endpoint.address().to_string());
         waited.map_err(|unheld| match unheld {
             Unheld::Crowded => Failure::Crowded { route, target },
             Unheld::Expired => Failure::HoldExpired {
                 route,
                 target,
-                origin: self.route.origin.location(),
+                origin: self.named.origin.location(),
                 held,
                 reason: place.and_then(|place| now_known(place, &error)).unwrap_or(error),
             },
@@ -259,9 +275,9 @@ impl<'r> Way<'r> {
             return Failure::ClientLeft;
         }
         Failure::Program {
-            route: Arc::clone(&self.route.name),
+            route: Arc::clone(self.named.route),
             target: self.endpoint.address().to_string(),
-            origin: self.route.origin.location(),
+            origin: self.named.origin.location(),
             reason,
         }
     }

@@ -3,17 +3,17 @@
 //! Its bytes are lent by the engine only behind the program's 101: until then there is nothing to carry them, so what a
 //! client sends behind its request cannot reach the program early.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use super::Asked;
 use crate::{
     http1::{client::Switched, leg::Transport},
     observe::{Ending, Kind},
-    tunnel::{self, Side},
+    tunnel::{self, IDLE, LINGER, Patience, Side},
 };
 
-/// How long a tunnel, or a call, may be silent (Envoy's TCP proxy: 1 h).
-pub(super) const IDLE: Duration = Duration::from_secs(3600);
+/// Much that speaks over an upgraded connection forgets to close it.
+const PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
 
 impl Asked<'_> {
     /// Carries bytes until either side ends, or the drain begins: a tunnel has no end of its own to wait for.
@@ -23,9 +23,9 @@ impl Asked<'_> {
             exchange.write_now(Kind::Opened);
         }
         let Switched { client, program } = switched;
-        let client = Side { stream: client.0, early: client.1 };
-        let program = Side { stream: program.0, early: program.1 };
-        let mut carried = pin!(tunnel::run(client, program, IDLE));
+        let client = Side { stream: client.0, early: client.1, socket: |_| None };
+        let program = Side { stream: program.0, early: program.1, socket: |_| None };
+        let mut carried = pin!(tunnel::run(client, program, PATIENCE));
         let ended = poll_fn(|cx| match carried.as_mut().poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if self.deadlines.is_draining() => Poll::Ready(None),

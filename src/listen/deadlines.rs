@@ -243,7 +243,7 @@ impl<T> Place<T> {
     }
 
     /// The sweep will wake the task of `cx`.
-    pub(super) fn wake_me(&self, cx: &Context<'_>) {
+    pub fn wake_me(&self, cx: &Context<'_>) {
         let mut entries = self.sweep.entries.borrow_mut();
         let Some(entry) = &mut entries[self.at / BLOCK][self.at % BLOCK] else { return };
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

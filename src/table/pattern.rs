@@ -122,6 +122,16 @@ pub fn host_matches(condition: &HostMatch, host: &Host) -> bool {
     }
 }
 
+/// How well a TCP route of these hosts fits a client that asks for `name` by TLS, the highest being the best; `None` where
+/// it does not take it. One without hosts takes everybody, after all others.
+pub fn rank(hosts: &[HostMatch], name: Option<&Host>) -> Option<(u8, usize)> {
+    if hosts.is_empty() {
+        return Some((0, 0));
+    }
+    let name = name?;
+    hosts.iter().filter(|host| host_matches(host, name)).map(HostMatch::specificity).max()
+}
+
 /// Whether `path` is `prefix` or lies beneath it, by whole elements.
 pub fn prefix_matches(prefix: &str, path: &str) -> bool {
     prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -5,7 +5,17 @@
 //! holds more than [`SCRATCH`] bytes each way, and a slow reader slows its writer.
 //!
 //! The end of one direction is passed on. Some protocols go on in the other (RFC 9293 §3.6 calls it half-closed),
-//! others forget to close: so the other direction may go on while bytes flow, and ends after [`LINGER`] of silence.
+//! others forget to close: so the other direction may go on while bytes flow, and ends after a silence that its owner
+//! chooses: [`LINGER`] for what began as HTTP.
+//!
+//! What proves long is moved by the kernel alone, where both sides are sockets: see [`splice`].
+
+pub mod hello;
+#[cfg(target_os = "linux")]
+mod splice;
+#[cfg(not(target_os = "linux"))]
+#[path = "copy.rs"]
+mod splice;
 
 use std::{
     cell::RefCell,
@@ -17,8 +27,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use splice::{Bulk, Moved};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -26,7 +38,11 @@ use tokio::{
 /// to save system calls that matter, and what the product promises to hold of any body.
 pub const SCRATCH: usize = 64 * 1024;
 
-/// How long one direction may be silent after the other has ended.
+/// How long a tunnel may be silent (Envoy's TCP proxy: 1 h).
+pub const IDLE: Duration = Duration::from_secs(3600);
+
+/// How long one direction may be silent after the other has ended, where the protocol is one that people write
+/// carelessly.
 pub const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -62,22 +78,37 @@ pub struct Side<S> {
     pub stream: S,
     /// Goes first.
     pub early: Bytes,
+    /// The socket that bytes may be moved from and to behind the stream's back, where it is nothing but that.
+    pub socket: fn(&S) -> Option<&TcpStream>,
 }
 
-/// Carries bytes until both directions have ended, one of them broke, or nothing moved for `idle`.
-pub async fn run<A, B>(client: Side<A>, upstream: Side<B>, idle: Duration) -> (Counts, End)
+/// How long a tunnel may be silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Both ways.
+    pub idle: Duration,
+    /// One way, when the other has ended; at most `idle`.
+    pub half_closed: Duration,
+}
+
+/// Carries bytes until both directions have ended, one of them broke, or nothing moved for too long.
+pub async fn run<A, B>(client: Side<A>, upstream: Side<B>, patience: Patience) -> (Counts, End)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut client_stream, mut upstream_stream) = (client.stream, upstream.stream);
+    let (client_socket, upstream_socket) = (client.socket, upstream.socket);
     let mut up = Direction::new(client.early);
     let mut down = Direction::new(upstream.early);
+    let Patience { idle, half_closed: lingering } = patience;
     let mut silence = Silence::new(idle);
     let end = poll_fn(|cx| {
         let before = up.count + down.count;
-        let up_done = up.poll(cx, &mut client_stream, &mut upstream_stream);
-        let down_done = down.poll(cx, &mut upstream_stream, &mut client_stream);
+        let (client, upstream) =
+            (&mut (&mut client_stream, client_socket), &mut (&mut upstream_stream, upstream_socket));
+        let up_done = up.poll(cx, client, upstream);
+        let down_done = down.poll(cx, upstream, client);
         for done in [&up_done, &down_done] {
             if let Poll::Ready(Err(error)) = done {
                 return Poll::Ready(End::Failed(io::Error::new(error.kind(), error.to_string())));
@@ -87,13 +118,16 @@ where
         if up_done.is_ready() && down_done.is_ready() {
             return Poll::Ready(End::Closed);
         }
-        silence.limit = if half_closed { LINGER.min(idle) } else { idle };
+        silence.limit = if half_closed { lingering.min(idle) } else { idle };
         ready!(silence.poll(cx, up.count + down.count > before, half_closed));
         Poll::Ready(if half_closed { End::HalfClosed } else { End::Idle })
     })
     .await;
     (Counts { sent: up.count, received: down.count }, end)
 }
+
+/// A stream, and how to reach the socket beneath it.
+type Tapped<'s, S> = (&'s mut S, fn(&S) -> Option<&TcpStream>);
 
 /// One way of a tunnel.
 #[derive(Debug)]
@@ -102,6 +136,7 @@ struct Direction {
     kept: Bytes,
     count: u64,
     state: State,
+    bulk: Bulk,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +149,15 @@ enum State {
 
 impl Direction {
     fn new(early: Bytes) -> Self {
-        Self { kept: early, count: 0, state: State::Carrying }
+        Self { kept: early, count: 0, state: State::Carrying, bulk: Bulk::default() }
     }
 
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Tapped<'_, R>,
+        writer: &mut Tapped<'_, W>,
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -126,12 +166,12 @@ impl Direction {
             match self.state {
                 State::Carrying => ready!(self.poll_carry(cx, reader, writer))?,
                 State::Flushing => {
-                    ready!(Pin::new(&mut *writer).poll_flush(cx))?;
+                    ready!(Pin::new(&mut *writer.0).poll_flush(cx))?;
                     self.state = State::Ending;
                 }
                 State::Ending => {
                     // The other side may have closed already; its own direction tells.
-                    let _ = ready!(Pin::new(&mut *writer).poll_shutdown(cx));
+                    let _ = ready!(Pin::new(&mut *writer.0).poll_shutdown(cx));
                     self.state = State::Ended;
                 }
                 State::Ended => return Poll::Ready(Ok(())),
@@ -140,26 +180,50 @@ impl Direction {
     }
 
     /// Carries until there is nothing to carry; ready at the end of the reader's bytes.
-    fn poll_carry<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    fn poll_carry<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Tapped<'_, R>,
+        writer: &mut Tapped<'_, W>,
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         loop {
-            while self.kept.has_remaining() {
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            ready!(self.poll_kept(cx, &mut *writer.0))?;
+            let has_ended = match ((reader.1)(&*reader.0), (writer.1)(&*writer.0)) {
+                (Some(from), Some(to)) if self.bulk.is_long() => {
+                    ready!(self.bulk.poll_move(cx, from, to, &mut self.count))? == Moved::All
                 }
-                self.count += written as u64;
-                self.kept.advance(written);
-            }
-            let read = BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, reader, writer, buffer));
-            if ready!(read)? == 0 {
+                _ => {
+                    let read =
+                        BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, &mut *reader.0, &mut *writer.0, buffer));
+                    let read = ready!(read)?;
+                    self.bulk.has_carried(read);
+                    read == 0
+                }
+            };
+            if has_ended {
                 self.state = State::Flushing;
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Writes what was kept.
+    fn poll_kept<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+        while self.kept.has_remaining() {
+            let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.count += written as u64;
+            self.kept.advance(written);
+        }
+        // What is empty may still hold on to the memory of what was in it.
+        self.kept = Bytes::new();
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once, writes what the other side takes, and keeps the rest. Returns how much was read.
@@ -234,16 +298,17 @@ mod tests {
     use super::*;
 
     fn side(stream: DuplexStream, early: &'static [u8]) -> Side<DuplexStream> {
-        Side { stream, early: Bytes::from_static(early) }
+        Side { stream, early: Bytes::from_static(early), socket: |_| None }
     }
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    /// That of HTTP.
+    const PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
 
     #[tokio::test(start_paused = true)]
     async fn early_bytes_go_first_in_both_directions() {
         let (mut client, near) = duplex(64);
         let (mut upstream, far) = duplex(64);
-        let tunnel = tokio::spawn(run(side(near, b"from client, "), side(far, b"from upstream, "), HOUR));
+        let tunnel = tokio::spawn(run(side(near, b"from client, "), side(far, b"from upstream, "), PATIENCE));
         client.write_all(b"then more").await.expect("written");
         upstream.write_all(b"then more").await.expect("written");
         client.shutdown().await.expect("shut");
@@ -261,7 +326,7 @@ mod tests {
     async fn a_half_closed_tunnel_goes_on_while_bytes_flow() {
         let (mut client, near) = duplex(64);
         let (mut upstream, far) = duplex(64);
-        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), HOUR));
+        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), PATIENCE));
         client.shutdown().await.expect("shut");
         for _ in 0..10 {
             tokio::time::advance(LINGER / 2).await;
@@ -277,8 +342,24 @@ mod tests {
     async fn a_silent_tunnel_ends_at_the_idle_limit() {
         let (_client, near) = duplex(64);
         let (_upstream, far) = duplex(64);
-        let (_, end) = run(side(near, b""), side(far, b""), HOUR).await;
+        let (_, end) = run(side(near, b""), side(far, b""), PATIENCE).await;
         assert!(matches!(end, End::Idle), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_tunnel_is_as_patient_as_its_owner() {
+        let (mut client, near) = duplex(64);
+        let (mut upstream, far) = duplex(64);
+        let patience = Patience { idle: IDLE, half_closed: IDLE };
+        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), patience));
+        client.shutdown().await.expect("shut");
+        tokio::time::sleep(IDLE / 2).await;
+        upstream.write_all(b"late").await.expect("written");
+        upstream.shutdown().await.expect("shut");
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.expect("read");
+        assert_eq!(got, "late");
+        assert!(matches!(tunnel.await.expect("the tunnel ends").1, End::Closed));
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,7 +369,7 @@ mod tests {
         let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
         client.write_all(&sent).await.expect("written");
         client.shutdown().await.expect("shut");
-        tokio::spawn(run(side(near, b""), side(far, b""), HOUR));
+        tokio::spawn(run(side(near, b""), side(far, b""), PATIENCE));
         let mut got = Vec::new();
         upstream.read_to_end(&mut got).await.expect("read");
         assert!(got == sent);

@@ -19,6 +19,7 @@ mod robustness;
 mod routes;
 mod smuggling;
 mod streams;
+mod tcp;
 mod tls;
 mod truth;
 mod upgrades;

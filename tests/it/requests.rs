@@ -198,18 +198,9 @@ async fn a_line_that_is_no_request_line_is_refused() {
             "/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
             "GET / HTTP/1.1\rhost: localhost\r\n\r\n",
             "hello\r\n\r\n",
-            "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3} a greeting of TLS\r\n\r\n",
         ],
     )
     .await;
-}
-
-#[tokio::test]
-async fn s53_nothing_is_announced_to_a_client_that_begins_with_http_2() {
-    let (_, program, proxy) = through("").await;
-    let settings = "\0\0\0\u{4}\0\0\0\0\0";
-    is_refused(&proxy, (400, "bad-request"), format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{settings}").as_bytes()).await;
-    program.is_left_alone();
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ fn trust_any(value: &Value, any: bool, targets: &mut [Target], problems: &mut Pr
 }
 
 /// How long, or not at all.
-fn hold(value: &Value, problems: &mut Problems) -> Option<Option<Duration>> {
+pub(super) fn hold(value: &Value, problems: &mut Problems) -> Option<Option<Duration>> {
     let (with, message) = match &value.kind {
         Kind::Boolean(false) => return Some(None),
         Kind::Boolean(true) => (quoted(&format!("{}s", HOLD.as_secs())), "the time that services get"),
@@ -151,7 +151,7 @@ fn hold(value: &Value, problems: &mut Problems) -> Option<Option<Duration>> {
     None
 }
 
-fn balance(value: &Value, problems: &mut Problems) -> Option<Balance> {
+pub(super) fn balance(value: &Value, problems: &mut Problems) -> Option<Balance> {
     match problems.string(value, "balance")? {
         "round_robin" => Some(Balance::RoundRobin),
         "least_requests" => Some(Balance::LeastRequests),

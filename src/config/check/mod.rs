@@ -76,13 +76,15 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
     let project = root.get("project").and_then(|value| project(value, problems));
     let around = routes::Surroundings { project, services: services::check(root, problems) };
     let routes = routes::check(root, &around, problems);
-    tcp::check(root, &around.services, listen.as_ref(), problems);
+    let tcp = tcp::check(root, &around.services, problems);
     whole::tell_duplicates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);
         whole::tell_own_ports(&around.services.read, listen, problems);
+        tcp::tell_own_addresses(&tcp, listen, problems);
+        tcp::tell_own_ports(&tcp, &around.services.read, problems);
     }
-    Some(Config { listen: listen?, project: around.project, services: around.services.read, routes })
+    Some(Config { listen: listen?, project: around.project, services: around.services.read, routes, tcp })
 }
 
 fn project(value: &super::document::Value, problems: &mut Problems) -> Option<String> {

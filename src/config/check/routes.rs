@@ -45,7 +45,7 @@ fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> O
 }
 
 /// The name goes into log lines and into a header field as it is.
-fn check_name(entry: &Entry, problems: &mut Problems) -> bool {
+pub(super) fn check_name(entry: &Entry, problems: &mut Problems) -> bool {
     let fine = is_name(&entry.name);
     if !fine {
         let problem = Diagnostic::error("bad-name", format!("`{}` cannot be the name of a route", entry.name));
@@ -153,10 +153,21 @@ fn hosts(
     around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<Vec<HostMatch>> {
-    if let Some(value) = section.get("host") {
-        return problems.host(value, "host").map(|host| vec![host]);
+    if let Some(hosts) = written_hosts(section, problems) {
+        return hosts;
     }
-    if let Some(value) = section.get("hosts") {
+    if ["path", "path_exact", "path_regex"].iter().any(|key| section.get(key).is_some()) {
+        return Some(vec![HostMatch::AnyLocal]);
+    }
+    default_host(entry, around, problems).map(|host| vec![host])
+}
+
+/// What `host` or `hosts` say, where one of them is written.
+pub(super) fn written_hosts(section: &Section<'_>, problems: &mut Problems) -> Option<Option<Vec<HostMatch>>> {
+    if let Some(value) = section.get("host") {
+        return Some(problems.host(value, "host").map(|host| vec![host]));
+    }
+    section.get("hosts").map(|value| {
         let mut hosts = Vec::new();
         let mut fine = true;
         for (_, item) in problems.some_strings(value, "hosts")? {
@@ -165,12 +176,8 @@ fn hosts(
                 host => fine &= host.is_some(),
             }
         }
-        return fine.then_some(hosts);
-    }
-    if ["path", "path_exact", "path_regex"].iter().any(|key| section.get(key).is_some()) {
-        return Some(vec![HostMatch::AnyLocal]);
-    }
-    default_host(entry, around, problems).map(|host| vec![host])
+        fine.then_some(hosts)
+    })
 }
 
 /// `NAME.localhost`, or `NAME.PROJECT.localhost`.

@@ -53,13 +53,9 @@ impl<'d> Section<'d> {
 
 fn not_yet(entry: &Entry, what: &str) -> Diagnostic {
     let name = &entry.name;
-    let (shown, help) = match name.as_str() {
-        "tcp" => ("[tcp]", "connect to the program's own port for now, and take the section out".into()),
-        name => (name, format!("leave `{name}` out for now")),
-    };
-    Diagnostic::error("not-yet", format!("`{shown}` is not in this version: portolan {what}"))
+    Diagnostic::error("not-yet", format!("`{name}` is not in this version: portolan {what}"))
         .at(entry.span.clone(), "not yet")
-        .help(help)
+        .help(format!("leave `{name}` out for now"))
 }
 
 fn unknown_key(entry: &Entry, owner: &str, keys: &Keys) -> Diagnostic {

@@ -131,7 +131,7 @@ fn beside_listen(problem: Diagnostic, listen: &Listen) -> Diagnostic {
     }
 }
 
-fn is_own(address: &Address, own: &[SocketAddr]) -> bool {
+pub(super) fn is_own(address: &Address, own: &[SocketAddr]) -> bool {
     own.iter().filter(|own| own.port() != 0).any(|own| {
         let local = own.ip().is_unspecified() || own.ip().is_loopback();
         match address {

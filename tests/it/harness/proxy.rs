@@ -47,6 +47,11 @@ impl Proxy {
         self.running.swap(config(table), |_| {}).unwrap()
     }
 
+    /// Tries to put another table in force, and says why it cannot be.
+    pub(crate) fn try_swap(&self, table: &str) -> Result<Change, String> {
+        self.running.swap(config(table), |_| {}).map_err(|error| error.to_string())
+    }
+
     /// The field lines that the proxy puts behind those of a client that has asked for `host`.
     pub(crate) fn added(&self, host: &str) -> String {
         let port = self.port();
