@@ -78,9 +78,13 @@ fn tell_schemes(to: &Value, problems: &mut Problems) -> bool {
             let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             let problem = Diagnostic::error("bad-target", format!("a TCP route does not speak {scheme}"))
                 .at(to.span.clone(), "bytes go there as they come")
-                .patch("the address alone", to.span.clone(), to.like_it(authority))
                 .help("for requests of HTTP write the route into `[routes]`");
-            problems.push(problem);
+            // Without the scheme nothing tells the port that was meant.
+            let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| listen::port(port).is_some());
+            problems.push(match has_port {
+                true => problem.patch("the address alone", to.span.clone(), to.like_it(authority)),
+                false => problem,
+            });
             false
         }
         _ => true,
