@@ -20,5 +20,6 @@ mod routes;
 mod smuggling;
 mod streams;
 mod tcp;
+mod tls;
 mod truth;
 mod upgrades;
