@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use portolan::config::load;
+use portolan::{config::load, discover::attach};
 use promise::{Promise, Request};
 use stage::Stage;
 
@@ -108,6 +108,20 @@ fn old_addresses_lead_to_new_places() {
 #[test]
 fn a_program_is_reached_through_its_socket() {
     assert_promises_kept("unix-socket");
+}
+
+#[test]
+fn a_database_and_a_debugger_are_told_as_their_clients_take_them() {
+    let config = stage::loaded(&stage::folder_of("database").join("portolan.toml"));
+    let readme = readme_of("database");
+
+    assert_eq!(config.tcp.len(), 2);
+    for route in &config.tcp {
+        let listen: Vec<_> = route.addresses().collect();
+        let targets = route.forward.targets.iter().map(|target| &target.address);
+        let told = attach::line(&listen, &route.hosts, targets, None);
+        assert!(readme.contains(&format!("portolan url {}", route.name)) && readme.contains(&told), "{told}");
+    }
 }
 
 #[test]
