@@ -71,7 +71,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
 fn tell_schemes(to: &Value, problems: &mut Problems) -> bool {
     match &to.kind {
         // A list is judged whole: each of its problems is told.
-        Kind::Array(items) => items.iter().fold(true, |fine, item| tell_schemes(item, problems) && fine),
+        Kind::Array(items) => items.iter().filter(|item| !tell_schemes(item, problems)).count() == 0,
         Kind::Table(table) => table.get("to").is_none_or(|to| tell_schemes(to, problems)),
         Kind::String(text) => {
             let Some((scheme @ ("http" | "https" | "h2c"), rest)) = text.split_once("://") else { return true };
