@@ -327,7 +327,7 @@ impl Refused {
             Self::Unreached(failure) => Some(failure.cause()),
             Self::UnknownName(_) | Self::Nameless => Some(Cause::UnknownHost),
             Self::Silent => Some(Cause::BadRequest),
-            Self::NoTls(_) => Some(Cause::BadUpstreamReply),
+            Self::NoTls(_) => Some(Cause::TlsFailed),
         }
     }
 }
