@@ -9,7 +9,8 @@
 //! [`forward::head`] writes the outgoing head → [`http1::client::Exchange`] carries both bodies, and the answer passes the
 //! response filters → it ends, and with it the [`observe::Exchange`].
 //!
-//! An upgraded connection leaves this path after its 101 and becomes a [`tunnel`].
+//! An upgraded connection leaves this path after its 101 and becomes a [`tunnel`]. A connection to a port of `[tcp]` is one
+//! from its first byte on: [`forward::Worker::carry`] finds its program, by the same `upstream`.
 //!
 //! # Life of a table
 //!

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use portolan::config::load;
+use portolan::{config::load, discover::attach};
 use promise::{Promise, Request};
 use stage::Stage;
 
@@ -111,6 +111,20 @@ fn a_program_is_reached_through_its_socket() {
 }
 
 #[test]
+fn a_database_and_a_debugger_are_told_as_their_clients_take_them() {
+    let config = stage::loaded(&stage::folder_of("database").join("portolan.toml"));
+    let readme = readme_of("database");
+
+    assert_eq!(config.tcp.len(), 2);
+    for route in &config.tcp {
+        let listen: Vec<_> = route.addresses().collect();
+        let targets = route.forward.targets.iter().map(|target| &target.address);
+        let told = attach::line(&listen, &route.hosts, targets, None);
+        assert!(readme.contains(&format!("portolan url {}", route.name)) && readme.contains(&told), "{told}");
+    }
+}
+
+#[test]
 fn several_targets_share_the_work() {
     assert_promises_kept("health-and-balance");
     let stage = Stage::of("health-and-balance");
@@ -155,7 +169,9 @@ fn no_example_is_forgotten() {
     let this = fs::read_to_string(root().join("tests/examples.rs")).unwrap();
     for folder in fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().file_name()) {
         let name = folder.to_str().unwrap();
-        assert!(this.contains(&format!("assert_promises_kept(\"{name}\")")), "nobody tries examples/{name}");
+        // What no curl line can show is held to its README by a test of its own.
+        let is_tried = ["assert_promises_kept", "readme_of"].map(|by| this.contains(&format!("{by}(\"{name}\")")));
+        assert!(is_tried.contains(&true), "nobody tries examples/{name}");
     }
 }
 

@@ -27,7 +27,7 @@ use crate::origin::Origin;
 use crate::peer::{Peer, Program, Running};
 use crate::report::{Report, Results, Row};
 use crate::round::Sample;
-use crate::scenario::{Scenario, TABLES};
+use crate::scenario::{Scenario, TABLES, Work};
 
 /// Measures portolan beside other proxies. Flags follow `cargo bench --bench peers --`.
 #[derive(Parser)]
@@ -194,8 +194,8 @@ impl Bench<'_> {
     fn start(&mut self, scenario: Scenario, programs: &[Program]) -> Vec<Contender> {
         let mut contenders = vec![Contender::of(Running::direct(self.origin.port))];
         for program in programs {
-            for (label, routes) in parts(scenario, program.peer) {
-                match program.start(label.clone(), self.machine, self.origin.port, routes) {
+            for (label, work) in parts(scenario, program.peer) {
+                match program.start(label.clone(), self.machine, self.origin.port, work) {
                     Ok(proxy) => contenders.push(Contender::of(proxy)),
                     Err(error) => self.leave_out(&format!("{label} in {}", scenario.name()), &error),
                 }
@@ -221,13 +221,14 @@ impl Contender {
     }
 }
 
-/// Under which names, and with how many routes, a peer takes part in a scenario.
-fn parts(scenario: Scenario, peer: Peer) -> Vec<(String, usize)> {
+/// Under which names, and with which work, a peer takes part in a scenario.
+fn parts(scenario: Scenario, peer: Peer) -> Vec<(String, Work)> {
     match scenario {
         Scenario::Routes if peer.is_portolan() => {
-            TABLES.map(|routes| (format!("{} with {routes} routes", peer.name()), routes)).into()
+            TABLES.map(|routes| (format!("{} with {routes} routes", peer.name()), Work::Requests(routes))).into()
         }
-        Scenario::Routes => Vec::new(),
-        _ => vec![(peer.name().into(), 1)],
+        Scenario::Tcp if peer.moves_bytes() => vec![(peer.name().into(), Work::Bytes)],
+        Scenario::Routes | Scenario::Tcp => Vec::new(),
+        _ => vec![(peer.name().into(), Work::Requests(1))],
     }
 }

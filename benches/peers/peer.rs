@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::child::{Child, Usage};
 use crate::machine::{Machine, free_port};
-use crate::scenario::HOST;
+use crate::scenario::{HOST, Work};
 
 /// Node, Envoy and a table of 10,000 routes are up well within this time, even on a busy machine.
 const STARTUP: Duration = Duration::from_secs(20);
@@ -65,7 +65,7 @@ struct Site<'a> {
     folder: PathBuf,
     port: u16,
     origin: u16,
-    routes: usize,
+    work: Work,
 }
 
 impl Peer {
@@ -86,6 +86,11 @@ impl Peer {
 
     pub(crate) fn is_portolan(self) -> bool {
         matches!(self, Self::Portolan | Self::Before)
+    }
+
+    /// Whether it has its say where raw bytes are passed on: the one that does it best, and we.
+    pub(crate) fn moves_bytes(self) -> bool {
+        self == Self::Haproxy || self.is_portolan()
     }
 
     /// Finds the peer among what is installed; the error says what is missing.
@@ -143,15 +148,16 @@ impl Program {
     }
 
     /// Starts the peer in front of the origin and waits until it forwards.
-    pub(crate) fn start(&self, label: String, machine: &Machine, origin: u16, routes: usize) -> Result<Running> {
+    pub(crate) fn start(&self, label: String, machine: &Machine, origin: u16, work: Work) -> Result<Running> {
         let folder = machine.empty_folder(&label)?;
-        let site = Site { machine, folder, port: free_port()?, origin, routes };
+        let site = Site { machine, folder, port: free_port()?, origin, work };
         let log = site.folder.join("log");
         let mut command = self.command(&site)?;
         command.env("HOME", &site.folder).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let mut child = Child::start(&mut command)?;
         let seen = wait_until_it_forwards(&mut child, site.port, &log)?;
-        Ok(Running { label, port: site.port, lacks: lacking(&seen), child: Some(child) })
+        let lacks = if work == Work::Bytes { Vec::new() } else { lacking(&seen) };
+        Ok(Running { label, port: site.port, lacks, child: Some(child) })
     }
 
     /// The command that starts the peer with one worker on the proxy's CPU.
@@ -161,10 +167,18 @@ impl Program {
             Peer::Direct => bail!("direct is no program"),
             Peer::Nginx => command.arg("-e").arg("stderr").arg("-c").arg(site.nginx()?),
             Peer::Haproxy => {
-                command.arg("-db").arg("-f").arg(site.write("haproxy.cfg", include_str!("conf/haproxy.cfg"))?)
+                let template = match site.work {
+                    Work::Requests(_) => include_str!("conf/haproxy.cfg"),
+                    Work::Bytes => include_str!("conf/haproxy-tcp.cfg"),
+                };
+                command.arg("-db").arg("-f").arg(site.write("haproxy.cfg", template)?)
             }
             Peer::Portolan | Peer::Before => {
-                let listen = format!("127.0.0.1:{}", site.port);
+                let listen = match site.work {
+                    Work::Requests(_) => format!("127.0.0.1:{}", site.port),
+                    // That port is the TCP route's.
+                    Work::Bytes => "127.0.0.1:0".into(),
+                };
                 for name in ["PORTOLAN_CONFIG", "PORTOLAN_LISTEN", "PORTOLAN_LOG"] {
                     command.env_remove(name);
                 }
@@ -218,7 +232,11 @@ impl Site<'_> {
     /// One route that takes all; the others are half paths and half hosts, as many as asked for.
     fn portolan(&self) -> Result<PathBuf> {
         let to = format!("to = \"127.0.0.1:{}\"", self.origin);
-        let others = (1..self.routes).map(|number| match number % 2 {
+        let Work::Requests(routes) = self.work else {
+            let route = format!("db = {{ listen = \"127.0.0.1:{}\", {to} }}", self.port);
+            return self.write("portolan.toml", &format!("[tcp]\n{route}\n"));
+        };
+        let others = (1..routes).map(|number| match number % 2 {
             0 => format!("r{number} = {{ host = \"h{number}.localhost\", {to} }}\n"),
             _ => format!("r{number} = {{ path = \"/r{number}\", {to} }}\n"),
         });

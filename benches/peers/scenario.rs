@@ -18,6 +18,16 @@ pub(crate) enum Scenario {
     Churn,
     Connections,
     Routes,
+    Tcp,
+}
+
+/// What a proxy is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Pass requests on, by a table of so many routes.
+    Requests(usize),
+    /// Pass bytes on, whatever they are.
+    Bytes,
 }
 
 /// The sizes of the two tables that [`Scenario::Routes`] compares.
@@ -70,6 +80,7 @@ impl Scenario {
             Self::Churn => "churn",
             Self::Connections => "connections",
             Self::Routes => "routes",
+            Self::Tcp => "tcp",
         }
     }
 
@@ -83,13 +94,14 @@ impl Scenario {
             Self::Churn => "a client connection for every request",
             Self::Connections => "an answer of 13 bytes, many clients",
             Self::Routes => "an answer of 13 bytes, by a small and by a large route table",
+            Self::Tcp => "10 MB for each small question, as raw bytes: 100 of them are 1 GB",
         }
     }
 
     /// How many clients ask at the same time, each waiting for its answer.
     pub(crate) fn clients(self) -> u32 {
         match self {
-            Self::Body10M => 4,
+            Self::Body10M | Self::Tcp => 4,
             Self::Connections => 1000,
             _ => 64,
         }
@@ -99,7 +111,7 @@ impl Scenario {
         match self {
             Self::Body10K => "/10k",
             Self::Body100K => "/100k",
-            Self::Body10M => "/10m",
+            Self::Body10M | Self::Tcp => "/10m",
             Self::Routes => "/r5/small",
             _ => "/small",
         }

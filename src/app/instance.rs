@@ -27,7 +27,7 @@ use super::{
     services::{Services, World},
 };
 use crate::{
-    config::{Action, Address, Config, HostMatch, PathMatch, Sought, Words},
+    config::{Action, Address, Config, HostMatch, PathMatch, Sought, TcpRoute, Words},
     control::{
         self, Ask, Reply,
         api::{self, Accepted, Problem, Reloaded, TableStatus},
@@ -311,7 +311,7 @@ impl Instance {
         let mut taken: Vec<u16> = self.follower.sockets().iter().map(|socket| socket.address.port()).collect();
         taken.extend(self.proxy.addresses().iter().map(SocketAddr::port));
         taken.extend(self.base.services.iter().filter_map(|service| service.port));
-        taken.extend(self.base.tcp.iter().flat_map(|route| route.addresses()).map(|address| address.port()));
+        taken.extend(self.base.tcp.iter().flat_map(TcpRoute::addresses).map(|address| address.port()));
         let (base, port) = (&self.base, self.port());
         let url = |name: &str, given: u16| {
             service_url(base, name, port).unwrap_or_else(|| format!("http://127.0.0.1:{given}"))

@@ -104,9 +104,9 @@ impl Proxy {
         let listeners = listen::bind(&config.listen)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let port = addresses.first().map_or(0, SocketAddr::port);
-        let wanted = wanted(&config, &addresses);
         let mut doors = Doors::default();
         let opening = doors.bind(&config.tcp).map_err(TableError::from)?;
+        let wanted = wanted(&config, &addresses);
         let (live, watches) = Live::new(config, prepare).map_err(TableError::from)?;
         let keys = keys(&live);
         keys.put(wanted);
@@ -408,7 +408,7 @@ fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, mut stream: TcpStream
 
 /// How a worker serves a connection: in a task of its own, which the drain waits for.
 fn server(worker: Rc<Worker>, (keys, tls): Certificates, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
-    let (carrier, within) = (Rc::clone(&worker), Rc::clone(&worker));
+    let (within, carrier) = (Rc::clone(&worker), Rc::clone(&worker));
     let within = move |seat, connection, came| Rc::clone(&within).handle(seat, connection, came);
     // Within TLS there is HTTP, as was agreed on, and a stream carries a request.
     let within = Server::new(within, |_| {});

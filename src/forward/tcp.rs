@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     io,
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// A program may go on for as long as it likes when its client has said all.
-const PATIENCE: Patience = Patience { idle: IDLE, half_closed: IDLE };
+static PATIENCE: Patience = Patience { idle: IDLE, half_closed: IDLE };
 
 /// Why a client is not served.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +63,17 @@ enum Refused {
     Left,
 }
 
-/// A client that has its program.
+/// A client that has its program. In a box of its own: the task that held it while it came to be is much larger.
 struct Reached {
+    client: TcpStream,
     program: Stream,
     /// What was read from the client already.
     early: Bytes,
-    _counted: (Carried, InFlight),
+    _counted: Counted,
 }
+
+/// A connection in the counts of its route and of its endpoint.
+type Counted = (Carried, InFlight);
 
 /// What a client has said before it has a route.
 #[derive(Default)]
@@ -84,40 +88,53 @@ struct Said {
 
 impl Worker {
     /// Carries what comes on a port of `[tcp]` to its program and back, until both have ended or the drain begins.
-    pub async fn carry(self: Rc<Self>, mut stream: TcpStream, place: Place<Client>) {
+    pub async fn carry(self: Rc<Self>, stream: TcpStream, place: Place<Client>) {
         poll_fn(|cx| {
             place.wake_me(cx);
             Poll::Ready(())
         })
         .await;
-        let seat = Rc::clone(place.seat());
-        seat.deadlines.disarm_all();
-        let mut exchange = self.log.begin(|| record(&seat.client)).map(Box::new);
+        place.seat().deadlines.disarm_all();
+        let mut exchange = self.log.begin(|| record(&place.seat().client)).map(Box::new);
         let mut note = |note: &dyn Fn(&mut Record)| {
             if let Some(exchange) = &mut exchange {
                 note(exchange.record());
             }
         };
-        match Box::pin(self.reach(&mut stream, &seat, &mut note)).await {
-            Ok(reached) => tunnel(stream, reached, &seat.deadlines, exchange).await,
+        let reached = Box::pin(self.reach(stream, place.seat(), &mut note)).await;
+        if let Some(reached) = reached {
+            tunnel(reached, &place.seat().deadlines, exchange).await;
+        }
+    }
+
+    /// Finds the route and its program; resets who cannot have one, and tells why.
+    async fn reach(
+        &self,
+        mut client: TcpStream,
+        seat: &Seat<Client>,
+        note: &mut impl FnMut(&dyn Fn(&mut Record)),
+    ) -> Option<Box<Reached>> {
+        match self.try_reach(&mut client, seat, note).await {
+            Ok((program, early, counted)) => Some(Box::new(Reached { client, program, early, _counted: counted })),
             Err(refused) => {
                 note(&|record| refused.record(record));
                 // There is no page to tell it on.
                 if let Some(sentence) = refused.sentence(&seat.client) {
                     self.common.say_once(sentence);
                 }
-                stream.reset();
+                client.reset();
+                None
             }
         }
     }
 
-    /// Finds the route and its program.
-    async fn reach(
+    /// The program, what was read from the client already, and its place in the counts.
+    async fn try_reach(
         &self,
         stream: &mut TcpStream,
         seat: &Seat<Client>,
         note: &mut impl FnMut(&dyn Fn(&mut Record)),
-    ) -> Result<Reached, Refused> {
+    ) -> Result<(Stream, Bytes, Counted), Refused> {
         let (deadlines, address) = (&seat.deadlines, seat.client.local());
         let snapshot = self.live.load();
         let has_names = snapshot.tcp_at(address).any(|route| !route.hosts.is_empty());
@@ -143,7 +160,7 @@ impl Worker {
         if said.is_postgres && !matches!(timeout(limit, asks_for_tls(&mut program)).await, Ok(Ok(true))) {
             return Err(Refused::NoTls(Arc::clone(&route.name)));
         }
-        Ok(Reached { program, early: said.bytes.into(), _counted: (carried, way.endpoint.begin()) })
+        Ok((program, said.bytes.into(), (carried, way.endpoint.begin())))
     }
 }
 
@@ -249,27 +266,23 @@ fn has_left(stream: &TcpStream) -> bool {
 }
 
 /// Carries bytes both ways; what breaks on one side, or is cut by us, is reset on the other.
-async fn tunnel(mut client: TcpStream, reached: Reached, deadlines: &Deadlines, mut exchange: Option<Box<Exchange>>) {
-    let Reached { mut program, early, _counted } = reached;
-    let ended = {
-        let near = Side { stream: &mut client, early, socket: |stream| Some(stream) };
-        let far = Side { stream: &mut program, early: Bytes::new(), socket: |stream| stream.tcp() };
-        let mut carried = pin!(tunnel::run(near, far, PATIENCE));
-        poll_fn(|cx| match carried.as_mut().poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending if deadlines.is_draining() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    };
-    let is_whole = matches!(ended, Some((_, End::Closed)));
+async fn tunnel(mut reached: Box<Reached>, deadlines: &Deadlines, mut exchange: Option<Box<Exchange>>) {
+    let Reached { client, program, early, .. } = &mut *reached;
+    let near = Side { stream: &mut *client, early: mem::take(early), socket: |stream| Some(stream) };
+    let far = Side { stream: &mut *program, early: Bytes::new(), socket: |stream| stream.tcp() };
+    let mut carried = tunnel::run(near, far, &PATIENCE);
+    let (counts, is_whole) = poll_fn(|cx| match Pin::new(&mut carried).poll(cx) {
+        Poll::Ready((counts, end)) => Poll::Ready((counts, matches!(end, End::Closed))),
+        Poll::Pending if deadlines.is_draining() => Poll::Ready((carried.counts(), false)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
     if !is_whole {
         client.reset();
         program.reset();
     }
     if let Some(exchange) = &mut exchange {
         let record = exchange.record();
-        let counts = ended.map(|(counts, _)| counts).unwrap_or_default();
         (record.sent, record.received) = (counts.sent, counts.received);
         record.ending = if is_whole { Ending::Whole } else { Ending::Cut };
     }
@@ -314,7 +327,7 @@ impl Refused {
             Self::Unreached(failure) => Some(failure.cause()),
             Self::UnknownName(_) | Self::Nameless => Some(Cause::UnknownHost),
             Self::Silent => Some(Cause::BadRequest),
-            Self::NoTls(_) => Some(Cause::BadUpstreamReply),
+            Self::NoTls(_) => Some(Cause::TlsFailed),
         }
     }
 }

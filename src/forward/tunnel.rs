@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Much that speaks over an upgraded connection forgets to close it.
-const PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
+static PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
 
 impl Asked<'_> {
     /// Carries bytes until either side ends, or the drain begins: a tunnel has no end of its own to wait for.
@@ -25,7 +25,7 @@ impl Asked<'_> {
         let Switched { client, program } = switched;
         let client = Side { stream: client.0, early: client.1, socket: |_| None };
         let program = Side { stream: program.0, early: program.1, socket: |_| None };
-        let mut carried = pin!(tunnel::run(client, program, PATIENCE));
+        let mut carried = pin!(tunnel::run(client, program, &PATIENCE));
         let ended = poll_fn(|cx| match carried.as_mut().poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if self.deadlines.is_draining() => Poll::Ready(None),

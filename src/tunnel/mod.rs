@@ -19,14 +19,13 @@ mod splice;
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf as _, Bytes};
 use splice::{Bulk, Moved};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -92,48 +91,77 @@ pub struct Patience {
 }
 
 /// Carries bytes until both directions have ended, one of them broke, or nothing moved for too long.
-pub async fn run<A, B>(client: Side<A>, upstream: Side<B>, patience: Patience) -> (Counts, End)
+pub fn run<A, B>(client: Side<A>, upstream: Side<B>, patience: &'static Patience) -> Tunnel<A, B>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client_stream, mut upstream_stream) = (client.stream, upstream.stream);
-    let (client_socket, upstream_socket) = (client.socket, upstream.socket);
-    let mut up = Direction::new(client.early);
-    let mut down = Direction::new(upstream.early);
-    let Patience { idle, half_closed: lingering } = patience;
-    let mut silence = Silence::new(idle);
-    let end = poll_fn(|cx| {
-        let before = up.count + down.count;
-        let (client, upstream) =
-            (&mut (&mut client_stream, client_socket), &mut (&mut upstream_stream, upstream_socket));
-        let up_done = up.poll(cx, client, upstream);
-        let down_done = down.poll(cx, upstream, client);
+    Tunnel {
+        up: Direction::new(client.early),
+        down: Direction::new(upstream.early),
+        client: (client.stream, client.socket),
+        upstream: (upstream.stream, upstream.socket),
+        silence: Silence::new(patience.idle),
+        patience,
+    }
+}
+
+/// Two streams that are joined. Written by hand, as thousands may wait: an `async fn` would hold its arguments twice.
+#[derive(Debug)]
+pub struct Tunnel<A, B> {
+    client: Tapped<A>,
+    upstream: Tapped<B>,
+    up: Direction,
+    down: Direction,
+    silence: Silence,
+    patience: &'static Patience,
+}
+
+impl<A, B> Tunnel<A, B> {
+    /// What went through so far.
+    pub fn counts(&self) -> Counts {
+        Counts { sent: self.up.count, received: self.down.count }
+    }
+}
+
+impl<A, B> Future for Tunnel<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    type Output = (Counts, End);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(Counts, End)> {
+        let this = self.get_mut();
+        let before = this.up.count + this.down.count;
+        let up_done = this.up.poll(cx, &mut this.client, &mut this.upstream);
+        let down_done = this.down.poll(cx, &mut this.upstream, &mut this.client);
         for done in [&up_done, &down_done] {
             if let Poll::Ready(Err(error)) = done {
-                return Poll::Ready(End::Failed(io::Error::new(error.kind(), error.to_string())));
+                let error = io::Error::new(error.kind(), error.to_string());
+                return Poll::Ready((this.counts(), End::Failed(error)));
             }
         }
         let half_closed = up_done.is_ready() || down_done.is_ready();
         if up_done.is_ready() && down_done.is_ready() {
-            return Poll::Ready(End::Closed);
+            return Poll::Ready((this.counts(), End::Closed));
         }
-        silence.limit = if half_closed { lingering.min(idle) } else { idle };
-        ready!(silence.poll(cx, up.count + down.count > before, half_closed));
-        Poll::Ready(if half_closed { End::HalfClosed } else { End::Idle })
-    })
-    .await;
-    (Counts { sent: up.count, received: down.count }, end)
+        let Patience { idle, half_closed: lingering } = *this.patience;
+        this.silence.limit = if half_closed { lingering.min(idle) } else { idle };
+        let has_moved = this.up.count + this.down.count > before;
+        ready!(this.silence.poll(cx, has_moved, half_closed));
+        Poll::Ready((this.counts(), if half_closed { End::HalfClosed } else { End::Idle }))
+    }
 }
 
 /// A stream, and how to reach the socket beneath it.
-type Tapped<'s, S> = (&'s mut S, fn(&S) -> Option<&TcpStream>);
+type Tapped<S> = (S, fn(&S) -> Option<&TcpStream>);
 
 /// One way of a tunnel.
 #[derive(Debug)]
 struct Direction {
-    /// Read, but not taken by the writer yet.
-    kept: Bytes,
+    /// Read, but not taken by the writer yet. In a box, as nearly always there is nothing.
+    kept: Option<Box<Bytes>>,
     count: u64,
     state: State,
     bulk: Bulk,
@@ -149,14 +177,19 @@ enum State {
 
 impl Direction {
     fn new(early: Bytes) -> Self {
-        Self { kept: early, count: 0, state: State::Carrying, bulk: Bulk::default() }
+        Self {
+            kept: (!early.is_empty()).then(|| Box::new(early)),
+            count: 0,
+            state: State::Carrying,
+            bulk: Bulk::default(),
+        }
     }
 
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut Tapped<'_, R>,
-        writer: &mut Tapped<'_, W>,
+        reader: &mut Tapped<R>,
+        writer: &mut Tapped<W>,
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
@@ -166,12 +199,12 @@ impl Direction {
             match self.state {
                 State::Carrying => ready!(self.poll_carry(cx, reader, writer))?,
                 State::Flushing => {
-                    ready!(Pin::new(&mut *writer.0).poll_flush(cx))?;
+                    ready!(Pin::new(&mut writer.0).poll_flush(cx))?;
                     self.state = State::Ending;
                 }
                 State::Ending => {
                     // The other side may have closed already; its own direction tells.
-                    let _ = ready!(Pin::new(&mut *writer.0).poll_shutdown(cx));
+                    let _ = ready!(Pin::new(&mut writer.0).poll_shutdown(cx));
                     self.state = State::Ended;
                 }
                 State::Ended => return Poll::Ready(Ok(())),
@@ -183,22 +216,22 @@ impl Direction {
     fn poll_carry<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut Tapped<'_, R>,
-        writer: &mut Tapped<'_, W>,
+        reader: &mut Tapped<R>,
+        writer: &mut Tapped<W>,
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         loop {
-            ready!(self.poll_kept(cx, &mut *writer.0))?;
-            let has_ended = match ((reader.1)(&*reader.0), (writer.1)(&*writer.0)) {
+            ready!(self.poll_kept(cx, &mut writer.0))?;
+            let has_ended = match ((reader.1)(&reader.0), (writer.1)(&writer.0)) {
                 (Some(from), Some(to)) if self.bulk.is_long() => {
                     ready!(self.bulk.poll_move(cx, from, to, &mut self.count))? == Moved::All
                 }
                 _ => {
                     let read =
-                        BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, &mut *reader.0, &mut *writer.0, buffer));
+                        BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, &mut reader.0, &mut writer.0, buffer));
                     let read = ready!(read)?;
                     self.bulk.has_carried(read);
                     read == 0
@@ -213,16 +246,17 @@ impl Direction {
 
     /// Writes what was kept.
     fn poll_kept<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
-        while self.kept.has_remaining() {
-            let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.kept))?;
+        while let Some(kept) = &mut self.kept {
+            let written = ready!(Pin::new(&mut *writer).poll_write(cx, kept))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.count += written as u64;
-            self.kept.advance(written);
+            kept.advance(written);
+            if kept.is_empty() {
+                self.kept = None;
+            }
         }
-        // What is empty may still hold on to the memory of what was in it.
-        self.kept = Bytes::new();
         Poll::Ready(Ok(()))
     }
 
@@ -250,7 +284,7 @@ impl Direction {
         };
         self.count += written as u64;
         if written < chunk.len() {
-            self.kept = Bytes::copy_from_slice(&chunk[written..]);
+            self.kept = Some(Box::new(Bytes::copy_from_slice(&chunk[written..])));
         }
         Poll::Ready(Ok(chunk.len()))
     }
@@ -302,13 +336,13 @@ mod tests {
     }
 
     /// That of HTTP.
-    const PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
+    static PATIENCE: Patience = Patience { idle: IDLE, half_closed: LINGER };
 
     #[tokio::test(start_paused = true)]
     async fn early_bytes_go_first_in_both_directions() {
         let (mut client, near) = duplex(64);
         let (mut upstream, far) = duplex(64);
-        let tunnel = tokio::spawn(run(side(near, b"from client, "), side(far, b"from upstream, "), PATIENCE));
+        let tunnel = tokio::spawn(run(side(near, b"from client, "), side(far, b"from upstream, "), &PATIENCE));
         client.write_all(b"then more").await.expect("written");
         upstream.write_all(b"then more").await.expect("written");
         client.shutdown().await.expect("shut");
@@ -326,7 +360,7 @@ mod tests {
     async fn a_half_closed_tunnel_goes_on_while_bytes_flow() {
         let (mut client, near) = duplex(64);
         let (mut upstream, far) = duplex(64);
-        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), PATIENCE));
+        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), &PATIENCE));
         client.shutdown().await.expect("shut");
         for _ in 0..10 {
             tokio::time::advance(LINGER / 2).await;
@@ -342,7 +376,7 @@ mod tests {
     async fn a_silent_tunnel_ends_at_the_idle_limit() {
         let (_client, near) = duplex(64);
         let (_upstream, far) = duplex(64);
-        let (_, end) = run(side(near, b""), side(far, b""), PATIENCE).await;
+        let (_, end) = run(side(near, b""), side(far, b""), &PATIENCE).await;
         assert!(matches!(end, End::Idle), "{end:?}");
     }
 
@@ -350,8 +384,8 @@ mod tests {
     async fn a_half_closed_tunnel_is_as_patient_as_its_owner() {
         let (mut client, near) = duplex(64);
         let (mut upstream, far) = duplex(64);
-        let patience = Patience { idle: IDLE, half_closed: IDLE };
-        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), patience));
+        static PATIENT: Patience = Patience { idle: IDLE, half_closed: IDLE };
+        let tunnel = tokio::spawn(run(side(near, b""), side(far, b""), &PATIENT));
         client.shutdown().await.expect("shut");
         tokio::time::sleep(IDLE / 2).await;
         upstream.write_all(b"late").await.expect("written");
@@ -369,7 +403,7 @@ mod tests {
         let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
         client.write_all(&sent).await.expect("written");
         client.shutdown().await.expect("shut");
-        tokio::spawn(run(side(near, b""), side(far, b""), PATIENCE));
+        tokio::spawn(run(side(near, b""), side(far, b""), &PATIENCE));
         let mut got = Vec::new();
         upstream.read_to_end(&mut got).await.expect("read");
         assert!(got == sent);

@@ -204,7 +204,7 @@ mod tests {
         let (mut client, near) = pair().await;
         let (mut upstream, far) = pair().await;
         let sent: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let patience = Patience { idle: IDLE, half_closed: IDLE };
+        static PATIENT: Patience = Patience { idle: IDLE, half_closed: IDLE };
         let written = async {
             client.write_all(&sent).await.expect("written");
             client.shutdown().await.expect("shut");
@@ -215,7 +215,7 @@ mod tests {
             upstream.shutdown().await.expect("shut");
             got
         };
-        let ((counts, _), (), got) = tokio::join!(run(side(near), side(far), patience), written, read);
+        let ((counts, _), (), got) = tokio::join!(run(side(near), side(far), &PATIENT), written, read);
         assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
         assert_eq!(counts.sent, 8_000_000);
         let (idle, made) = POOL.with_borrow(|pool| (pool.idle.len(), pool.made));

@@ -209,7 +209,7 @@ fn seconds(limit: Duration) -> String {
 }
 
 impl Stream {
-    /// The TCP socket, where it is one.
+    /// The TCP socket, where bytes pass it as they are.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),

@@ -26,6 +26,8 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod run;
 mod serve;
+#[cfg(target_os = "linux")]
+mod tcp;
 mod truth;
 #[cfg(target_os = "linux")]
 mod up;

@@ -64,6 +64,29 @@ fn a_connection_that_waits_takes_no_more_than_a_kilobyte() {
     assert!(ours <= MOST, "{ours} bytes for each of {count} connections");
 }
 
+/// Raw streams that wait, beside the first of them.
+const STREAMS: usize = 2_000;
+
+/// Bytes of user memory for each of them, at most: two directions, and no buffer for either.
+const MOST_FOR_A_STREAM: u64 = 2 * 1024;
+
+#[test]
+fn a_raw_stream_that_waits_takes_no_more_than_two_kilobytes() {
+    const TEST: &str = "a_raw_stream_that_waits_takes_no_more_than_two_kilobytes";
+    let _alone = alone();
+    let Some(count) = most_connections(TEST) else { return };
+    let exchange = Arc::new(Exchange::small());
+    let origin = exchange.origin();
+    // A TCP route takes no free port by itself. Nobody else starts anything now.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = Folder::with_table(format!("[tcp]\ndb = {{ listen = \"{address}\", to = {origin} }}\n"));
+    let each = bytes_of_each("a raw stream of portolan", count.min(FIRST + STREAMS), |count| {
+        let portolan = Portolan::serve(&folder, &["-q"]);
+        memory_with(count, address, &exchange, || portolan.memory().now)
+    });
+    assert!(each <= MOST_FOR_A_STREAM, "{each} bytes for each of them");
+}
+
 /// As many of them as both processes may have, ours and the proxy's, which needs two descriptors for each.
 fn most_connections(test: &str) -> Option<usize> {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -71,16 +71,20 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
 fn tell_schemes(to: &Value, problems: &mut Problems) -> bool {
     match &to.kind {
         // A list is judged whole: each of its problems is told.
-        Kind::Array(items) => items.iter().fold(true, |fine, item| tell_schemes(item, problems) && fine),
+        Kind::Array(items) => items.iter().filter(|item| !tell_schemes(item, problems)).count() == 0,
         Kind::Table(table) => table.get("to").is_none_or(|to| tell_schemes(to, problems)),
         Kind::String(text) => {
             let Some((scheme @ ("http" | "https" | "h2c"), rest)) = text.split_once("://") else { return true };
             let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             let problem = Diagnostic::error("bad-target", format!("a TCP route does not speak {scheme}"))
                 .at(to.span.clone(), "bytes go there as they come")
-                .patch("the address alone", to.span.clone(), to.like_it(authority))
                 .help("for requests of HTTP write the route into `[routes]`");
-            problems.push(problem);
+            // Without the scheme nothing tells the port that was meant.
+            let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| listen::port(port).is_some());
+            problems.push(match has_port {
+                true => problem.patch("the address alone", to.span.clone(), to.like_it(authority)),
+                false => problem,
+            });
             false
         }
         _ => true,

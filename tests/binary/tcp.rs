@@ -1,0 +1,178 @@
+//! Routes of `[tcp]` as people meet them: connections wait for programs, ports are told and taken, commands know them.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    client::{Connection, until},
+    folder::{Folder, TABLE},
+    processes::Home,
+    program::{PATIENCE, Portolan, say},
+};
+
+/// A port at which nobody listens, below those that systems give out, so that nobody gets it meanwhile.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + (std::process::id() % 80) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Relaxed) % 100;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn at(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn table(port: u16, to: &str) -> String {
+    format!("[tcp]\ndb = {{ listen = {port}, to = {to} }}\n")
+}
+
+/// What `status --json` says of the only TCP route.
+fn told(home: &Home) -> Value {
+    let status: Value = serde_json::from_str(&home.say(&["status", "--json"]).out).unwrap();
+    status["tcp"][0].clone()
+}
+
+#[test]
+fn a_connection_waits_for_its_service_and_nothing_that_was_sent_is_lost() {
+    let port = free_port();
+    let services = "[services]\ndb = \"exec python3 server.py log=log late=go\"\n";
+    let home = Home::with_table(&(services.to_owned() + &table(port, "'db'")));
+    let _up = Portolan::start(home.portolan(&["up"]));
+    home.wait_for_lines("log", 1);
+    let mut client = Connection::to(at(port));
+    client.send("GET /early HTTP/1.1\r\nhost: x\r\n\r\n");
+    fs::write(home.folder().file("go"), "").unwrap();
+    let answer = client.answer().unwrap();
+    assert!(answer.status == 200 && answer.body.contains("/early"), "{answer:?}");
+}
+
+#[test]
+fn a_connection_that_comes_while_a_program_is_dead_gets_the_next_one() {
+    let port = free_port();
+    let services = "[services]\ndb = \"exec python3 server.py\"\n";
+    let home = Home::with_table(&(services.to_owned() + &table(port, "'db'")));
+    let _up = Portolan::start(home.portolan(&["up"]));
+    let pid = || {
+        let told: Value = serde_json::from_str(&Connection::to(at(port)).get("/").body).unwrap();
+        told["pid"].as_i64().unwrap()
+    };
+    let first = pid();
+    kill_process(Pid::from_raw(first.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    // What a dying program has still accepted is lost with it: bytes cannot be sent twice.
+    until("it is dead", || !Path::new(&format!("/proc/{first}")).exists());
+    assert_ne!(pid(), first);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_program_comes_costs_it_no_connection() {
+    let (port, to) = (free_port(), free_port());
+    let folder = Folder::with_table(format!("[tcp]\ndb = {{ listen = {port}, to = {to}, hold = \"60s\" }}\n"));
+    let portolan = Portolan::serve(&folder, &[]);
+    drop(TcpStream::connect(at(port)).unwrap());
+    portolan.err.wait_for(|line| line.contains("client left"));
+    let mut patient = TcpStream::connect(at(port)).unwrap();
+    patient.write_all(b"x").unwrap();
+    let program = TcpListener::bind(at(to)).unwrap();
+    let (mut connection, _) = program.accept().unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut byte = [0];
+    connection.read_exact(&mut byte).unwrap();
+    program.set_nonblocking(true).unwrap();
+    assert_eq!(byte, *b"x");
+    assert!(program.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "only one client was there");
+}
+
+#[test]
+fn commands_tell_what_its_clients_take_and_how_many_there_are() {
+    let port = free_port();
+    let services = "[services]\ndb = \"exec python3 server.py\"\n";
+    let home = Home::with_table(&(services.to_owned() + &table(port, "'db'")));
+    let _up = Portolan::start(home.portolan(&["up"]));
+    home.wait_for_state("db", "ready");
+    assert_eq!(home.say(&["url", "db"]).out, format!("127.0.0.1:{port}\n"));
+    assert_eq!(home.say(&["wait", "db"]).code, 0);
+    let before = told(&home);
+    assert_eq!((&before["state"], &before["open"], &before["ever"]), (&"up".into(), &0.into(), &0.into()));
+    let client = TcpStream::connect(at(port)).unwrap();
+    until("it is counted", || told(&home)["open"] == 1);
+    drop(client);
+    until("it is gone", || told(&home)["open"] == 0);
+    assert_eq!(told(&home)["ever"], 1);
+    let status = home.say(&["status"]).out;
+    assert!(status.contains("db: 1 connection, 0 open"), "{status}");
+}
+
+#[test]
+fn a_well_known_port_is_told_as_a_data_source_name() {
+    let port = free_port();
+    let folder = Folder::with_table(table(port, "5432"));
+    let said = say(&folder, &["routes", "--json"]);
+    let routes: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(routes["tcp"][0]["url"], format!("postgresql://127.0.0.1:{port}/"));
+    let said = say(&folder, &["routes"]);
+    assert!(said.out.starts_with(&format!("db  tcp :{port}  -> :5432")), "{said:?}");
+    let said = say(&folder, &["explain", &format!("127.0.0.1:{port}")]);
+    assert!(said.code == 0 && said.out.contains("TCP route db -> :5432"), "{said:?}");
+}
+
+#[test]
+fn f1_the_log_says_why_a_client_was_reset() {
+    let (port, to) = (free_port(), free_port());
+    let folder = Folder::with_table(table(port, &to.to_string()));
+    let portolan = Portolan::serve(&folder, &[]);
+    // Reset at once or soon.
+    let read = TcpStream::connect(at(port)).and_then(|mut stream| stream.read(&mut [0]));
+    assert!(read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    let sentence = portolan.err.wait_for(|line| line.contains("TCP route db -> "));
+    assert!(
+        sentence.contains(&format!("TCP route db -> :{to}: nothing listens there; start the program")),
+        "{sentence}"
+    );
+    let line = portolan.err.wait_for(|line| line.contains("connect-refused"));
+    assert!(line.contains("TCP") && line.contains(" db "), "{line}");
+}
+
+#[test]
+fn a_taken_port_keeps_portolan_from_starting_and_names_who_has_it() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let said = say(&Folder::with_table(table(port, "1")), &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(said.code != 0 && said.err.contains(&format!("127.0.0.1:{port} is already in use")), "{said:?}");
+    assert!(said.err.contains(&format!("(pid {})", std::process::id())), "{said:?}");
+    assert!(said.err.contains("write another `listen` for TCP route `db`"), "{said:?}");
+}
+
+#[test]
+fn f27_a_reload_that_wants_a_taken_port_changes_nothing_and_says_so() {
+    let (port, program) = (free_port(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    let good = table(port, &program.local_addr().unwrap().port().to_string());
+    let folder = Folder::with_table(&good);
+    let portolan = Portolan::serve(&folder, &[]);
+    let more = format!("{good}more = {{ listen = {}, to = 1 }}\n", taken.local_addr().unwrap().port());
+    folder.write(TABLE, more);
+    portolan.err.wait_for(|line| line.contains("the table stays in force"));
+    portolan.err.wait_for(|line| line.contains("error[port-taken]"));
+    let _client = TcpStream::connect(at(port)).unwrap();
+    program.accept().unwrap();
+
+    drop(taken);
+    let free = free_port();
+    folder.write(TABLE, format!("{good}more = {{ listen = {free}, to = 1 }}\n"));
+    portolan.err.wait_for(|line| line.contains("+ more"));
+    // Who is behind it does not matter here: it is reset by somebody, not refused by nobody.
+    let met = TcpStream::connect(at(free)).and_then(|mut stream| stream.read(&mut [0]));
+    assert!(met.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+}
