@@ -9,6 +9,7 @@ mod differential;
 mod faults;
 mod forwarding;
 mod harness;
+mod http2;
 mod hyper_facts;
 mod interim;
 mod leaving;
