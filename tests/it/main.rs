@@ -20,5 +20,6 @@ mod robustness;
 mod routes;
 mod smuggling;
 mod streams;
+mod tls;
 mod truth;
 mod upgrades;
