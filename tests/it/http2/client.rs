@@ -350,13 +350,13 @@ async fn f13_what_a_program_must_not_say_becomes_an_error_of_its_stream_alone() 
 
 #[tokio::test]
 async fn s36_f9_f10_f11_a_body_that_was_cut_short_never_looks_complete() {
-    for (answer, has_reset) in [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart", false),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart", true),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n", false),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n0\r\n", false),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nx", false),
-        ("HTTP/1.1 200 OK\r\n\r\npart", true),
+    for (answer, rest, has_reset) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart", "", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart", "", true),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n", "", false),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n", "0\r\n", false),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n", "x", false),
+        ("HTTP/1.1 200 OK\r\n\r\npart", "", true),
     ] {
         let (mut client, program, _proxy) = from_h2("").await;
         let stream = client.asks(&get("/", &[])).await;
@@ -364,13 +364,15 @@ async fn s36_f9_f10_f11_a_body_that_was_cut_short_never_looks_complete() {
         connection.answers(answer).await;
         client.answered(stream).await;
         assert_eq!(client.bytes(stream, 4).await, b"part");
+        connection.send(rest).await;
         if has_reset {
             connection.reset();
         } else {
             drop(connection);
         }
-        let rest = client.rest(stream, Fields::default(), false).await;
-        assert_eq!((rest.text().as_str(), rest.ended), ("", Ended::Reset(Code::InternalError)), "{answer:?}");
+        let behind = client.rest(stream, Fields::default(), false).await;
+        let expected = ("", Ended::Reset(Code::InternalError));
+        assert_eq!((behind.text().as_str(), behind.ended), expected, "{answer:?}, {rest:?}");
         super::goes_on(&mut client, &program).await;
     }
 }

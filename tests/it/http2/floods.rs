@@ -83,9 +83,10 @@ async fn flood(
         for from in (0..FRAMES).step_by(TOGETHER) {
             let bytes: Vec<u8> = (from..from + TOGETHER).flat_map(&mut frames).collect();
             if sender.send_patiently(&bytes).await.is_err() {
+                // What it was told is still to be read.
                 return;
             }
-            told.send(from).unwrap();
+            told.send_replace(from);
         }
     };
     let mut sends = tokio::spawn(sends);
@@ -120,16 +121,18 @@ async fn flood(
         return Fate::Held;
     }
     if !is_over {
-        let stream = client.asks(&get("/last", &[])).await;
+        let stream = client.stream();
+        // It may have been cut off by now.
+        let _ = client.wire.try_send(head(stream, END_STREAM)).await;
         let answer = client.outcome(stream).await;
         if answer.ended == Ended::Whole && answer.text() == "ok" {
             return Fate::Served;
         }
-        for event in client.take_all() {
-            if let Event::GoAway { code, .. } = event {
-                goaway = Some(code);
-            }
-        }
+        let told = client.take_all().into_iter().find_map(|event| match event {
+            Event::GoAway { code, .. } => Some(code),
+            _ => None,
+        });
+        goaway = goaway.or(told);
     }
     goaway.map_or(Fate::Ended, Fate::SentAway)
 }

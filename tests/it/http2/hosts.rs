@@ -90,12 +90,11 @@ async fn t3_a_route_is_found_by_the_rules_of_every_other_way_in() {
 }
 
 #[tokio::test]
-async fn t5_no_authority_ends_more_than_its_own_request() {
+async fn t5_no_authority_of_characters_ends_more_than_its_own_request() {
     let (origin, proxy) = between().await;
     let mut client = proxy.connect_h2().await;
     let mut random = Random(5);
-    let parts =
-        ["[", "[::1", "a:99999", "\0", "@", ",", ":", "localhost", "xn--", "\u{e9}", " ", "%", "]", "/", "..", "1"];
+    let parts = ["[", "[::1", "a:99999", "@", ",", ":", "localhost", "xn--", " ", "%", "]", "/", "..", "1"];
     for case in 0..2000 {
         let mut host = String::new();
         for _ in 0..random.below(5) {

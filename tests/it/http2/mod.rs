@@ -50,8 +50,7 @@ async fn next_request(program: &Program, mut kept: Peer) -> (Peer, (u32, Fields,
     };
     tokio::select! {
         opened = on_kept => (kept, opened),
-        wire = program.connection() => {
-            let mut other = Peer::server(wire, &[]).await;
+        mut other = program.h2_connection() => {
             let opened = other.opened().await;
             (other, opened)
         }

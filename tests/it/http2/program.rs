@@ -320,8 +320,7 @@ async fn requests_of_many_clients_share_a_few_connections() {
     while waiting < CLIENTS {
         tokio::select! {
             _ = all.recv() => waiting += 1,
-            wire = program.connection() => {
-                let connection = Peer::server(wire, &[]).await;
+            connection = program.h2_connection() => {
                 connections.spawn(answer_together(connection, asked.clone(), now.clone()));
             }
         }

@@ -77,7 +77,7 @@ async fn s53_a_websocket_becomes_an_upgrade_with_a_fresh_key() {
 
 #[tokio::test]
 async fn s52_s53_bytes_go_through_both_ways_whatever_they_are() {
-    let (mut client, stream, mut connection, ..) = tunnel().await;
+    let (mut client, stream, mut connection, _program, _proxy) = tunnel().await;
     let body = bytes_of(1_000_000);
     for _ in 0..2 {
         let (bytes, ()) = tokio::join!(connection.bytes(body.len()), client.body(stream, &body, false));
@@ -157,7 +157,7 @@ async fn s53_f18_a_refusal_keeps_its_status_and_its_body() {
 
 #[tokio::test]
 async fn s53_the_end_of_a_direction_is_passed_on_and_the_other_goes_on() {
-    let (mut client, stream, mut connection, ..) = tunnel().await;
+    let (mut client, stream, mut connection, _program, _proxy) = tunnel().await;
     client.data(stream, "last", true).await;
     assert_eq!(connection.rest().await, (b"last".to_vec(), End::Closed));
     connection.send("still here").await;
@@ -166,7 +166,7 @@ async fn s53_the_end_of_a_direction_is_passed_on_and_the_other_goes_on() {
     let rest = client.rest(stream, Fields::default(), false).await;
     assert_eq!((rest.text().as_str(), rest.ended), ("", Ended::Whole));
 
-    let (mut client, stream, mut connection, ..) = tunnel().await;
+    let (mut client, stream, mut connection, _program, _proxy) = tunnel().await;
     connection.send("last").await;
     connection.shut().await;
     let rest = client.rest(stream, Fields::default(), false).await;
@@ -192,7 +192,7 @@ async fn s53_f19_a_reset_is_passed_on_as_a_reset() {
 
 #[tokio::test]
 async fn f19_the_end_of_the_clients_connection_ends_its_websockets() {
-    let (client, _, mut connection, ..) = tunnel().await;
+    let (client, _, mut connection, _program, _proxy) = tunnel().await;
     drop(client);
     connection.end().await;
 }
@@ -211,20 +211,20 @@ async fn t1_a_strange_authority_opens_no_websocket() {
 }
 
 #[tokio::test]
-async fn s53_another_protocol_than_websocket_is_not_dialled() {
-    let (mut client, named, _proxy) = from_h2("").await;
+async fn s53_t13_another_protocol_is_asked_of_the_routes_program_and_its_authority_is_never_dialled() {
     let elsewhere = program();
-    for protocol in ["connect-udp", "connect-tcp", "", "websocket\r\nx: y"] {
-        let authority = format!("127.0.0.1:{}", elsewhere.port());
-        let fields = websocket("/").with(":protocol", protocol).with(":authority", &authority);
-        let stream = client.begins(&fields).await;
-        match client.outcome(stream).await {
-            answer if answer.fields.0.is_empty() => assert_eq!(answer.ended, Ended::Reset(Code::ProtocolError)),
-            answer => assert!(matches!(answer.status(), 400 | 405 | 501), "{protocol:?}: {answer:?}"),
-        }
-    }
+    let (mut client, program, _proxy) = from_h2("").await;
+    let authority = format!("127.0.0.1:{}", elsewhere.port());
+    let stream = client.begins(&websocket("/").with(":protocol", "echo").with(":authority", &authority)).await;
+    let mut connection = program.connection().await;
+    let asked = connection.head().await;
+    assert_eq!((asked.field("upgrade"), asked.field("host")), (Some("echo"), Some(authority.as_str())));
+    assert_eq!(asked.field("sec-websocket-key"), None);
+    connection.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert_eq!(client.answered(stream).await.field(":status"), Some("200"));
+    connection.send("an echo").await;
+    assert_eq!(client.bytes(stream, 7).await, b"an echo");
     elsewhere.is_left_alone();
-    named.is_left_alone();
 }
 
 #[tokio::test]

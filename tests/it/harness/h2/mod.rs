@@ -62,8 +62,16 @@ impl Proxy {
 }
 
 impl Program {
-    /// The next connection, which must speak HTTP/2.
+    /// The next connection on which anything comes, which must be HTTP/2: of several that were begun at the same time all
+    /// but the first may be given up.
     pub(crate) async fn h2_connection(&self) -> Peer {
-        Peer::server(self.connection().await, &[]).await
+        const GIVEN_UP: usize = 20;
+        for _ in 0..=GIVEN_UP {
+            let mut wire = self.connection().await;
+            if wire.has_more().await {
+                return Peer::server(wire, &[]).await;
+            }
+        }
+        panic!("{GIVEN_UP} connections and nothing on any of them");
     }
 }
