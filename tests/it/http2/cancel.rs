@@ -164,7 +164,7 @@ async fn f23_a_client_of_http1_that_leaves_resets_its_stream() {
     is_told(&mut connection, stream, began).await;
 
     let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\npart").await;
+    client.send("POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n").await;
     let (mut connection, (stream, _, _)) = next_request(&program, connection).await;
     assert_eq!(connection.bytes(stream, 4).await, b"part");
     let began = Instant::now();

@@ -148,7 +148,7 @@ async fn s64_f29_a_drain_ends_connections_to_programs_of_http2() {
     let mut connection = program.h2_connection().await;
     connection.answers("ok").await;
     assert_eq!(client.answer(stream).await.text(), "ok");
-    tokio::join!(within("the drain", proxy.drain()), connection.to_the_end());
+    tokio::join!(within("the drain", proxy.drain()), client.to_the_end(), connection.to_the_end());
 }
 
 #[tokio::test]

@@ -184,14 +184,17 @@ impl Peer {
     /// Sends fields, in as many frames as it takes.
     pub(crate) async fn head(&mut self, stream: u32, fields: &Fields, ends: bool) {
         let block = fields.block();
-        let mut parts = block.chunks(LONGEST).peekable();
+        let (mut part, mut rest) = block.split_at(block.len().min(LONGEST));
+        let (mut kind, mut end) = (kind::HEADERS, if ends { END_STREAM } else { 0 });
         let mut bytes = Vec::new();
-        let mut kind = kind::HEADERS;
-        while let Some(part) = parts.next() {
-            let last = if parts.peek().is_none() { END_HEADERS } else { 0 };
-            let end = if ends && kind == kind::HEADERS { END_STREAM } else { 0 };
+        loop {
+            let last = if rest.is_empty() { END_HEADERS } else { 0 };
             bytes.extend(Frame::new(kind, last | end, stream, part).bytes());
-            kind = kind::CONTINUATION;
+            if rest.is_empty() {
+                break;
+            }
+            (kind, end) = (kind::CONTINUATION, 0);
+            (part, rest) = rest.split_at(rest.len().min(LONGEST));
         }
         self.wire.send(bytes).await;
     }
