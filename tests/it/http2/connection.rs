@@ -163,7 +163,7 @@ async fn s54_the_rfcs_error_ends_a_connection_that_breaks_its_rules() {
         let (_, code) = client.goaway().await;
         // Of what it cannot even read the h2 crate says so, where the RFC has a better word.
         assert!(code == named || code == Code::ProtocolError, "{what}: {code:?}");
-        client.to_the_end().await;
+        client.until_the_end().await;
         let mut other = proxy.connect_h2().await;
         goes_on_beside(&mut other, &program).await;
     }

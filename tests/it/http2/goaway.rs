@@ -113,7 +113,7 @@ async fn s64_what_a_program_has_in_hand_behind_its_goaway_is_finished_and_what_f
     connection.data(seen.stream, "two", true).await;
     let rest = client.rest(first, Fields::default(), false).await;
     assert_eq!((rest.text().as_str(), rest.ended), ("one two", Ended::Whole));
-    connection.to_the_end().await;
+    connection.until_the_end().await;
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn s64_f29_a_proxy_that_drains_finishes_what_it_has_in_hand() {
         assert_eq!(client.goaway().await, (stream, Code::NoError));
         connection.send(OK).await;
         assert_eq!(client.answer(stream).await.text(), "ok");
-        client.to_the_end().await
+        client.until_the_end().await
     };
     let ((), (events, _)) = tokio::join!(within("the drain", proxy.drain()), answers);
     assert_eq!(events, []);
@@ -138,7 +138,7 @@ async fn s64_f29_a_proxy_that_drains_finishes_what_it_has_in_hand() {
 async fn s64_f29_a_connection_without_a_stream_is_drained_at_once() {
     let (mut client, _, proxy) = from_h2("").await;
     client.settings().await;
-    let ((), _) = tokio::join!(within("the drain", proxy.drain()), client.to_the_end());
+    let ((), _) = tokio::join!(within("the drain", proxy.drain()), client.until_the_end());
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn s64_f29_a_drain_ends_connections_to_programs_of_http2() {
     let mut connection = program.h2_connection().await;
     connection.answers("ok").await;
     assert_eq!(client.answer(stream).await.text(), "ok");
-    tokio::join!(within("the drain", proxy.drain()), client.to_the_end(), connection.to_the_end());
+    tokio::join!(within("the drain", proxy.drain()), client.until_the_end(), connection.until_the_end());
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn are_sent_away(heads: impl IntoIterator<Item = Fields>) {
         let (mut client, program, proxy) = from_h2("").await;
         client.asks(&fields).await;
         assert_eq!(client.goaway().await.1, Code::ProtocolError, "{fields:?}");
-        client.to_the_end().await;
+        client.until_the_end().await;
         program.is_left_alone();
         goes_on(&mut proxy.connect_h2().await, &program).await;
     }

@@ -8,6 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::next_request;
 use crate::harness::{
     End, Framing, Program, Proxy, Wire, bytes_of, chunked, get,
     h2::{
@@ -348,22 +349,9 @@ async fn a_program_decides_how_many_streams_it_takes_at_once() {
     second.send(get("/second", &[])).await;
     connection.responds(held.stream, &status("200", &[]), "ok").await;
     assert_eq!(first.response().await.text(), "ok");
-    let answers = async {
-        loop {
-            tokio::select! {
-                other = program.connection() => {
-                    Peer::server(other, &[]).await.answers("second").await;
-                    return;
-                }
-                (stream, fields, _) = connection.opened() => {
-                    assert_eq!(fields.field(":path"), Some("/second"));
-                    connection.responds(stream, &status("200", &[]), "second").await;
-                    return;
-                }
-            }
-        }
-    };
-    answers.await;
+    let (mut connection, (stream, fields, _)) = next_request(&program, connection).await;
+    assert_eq!(fields.field(":path"), Some("/second"));
+    connection.responds(stream, &status("200", &[]), "second").await;
     assert_eq!(second.response().await.text(), "second");
 }
 
@@ -527,5 +515,5 @@ async fn s60_a_push_by_a_program_is_refused() {
     connection.send(Frame::new(kind::PUSH_PROMISE, 0x4, seen.stream, promise)).await;
     assert_eq!(connection.goaway().await.1, Code::ProtocolError);
     assert_eq!(client.response().await.status, 502);
-    assert!(matches!(connection.to_the_end().await.1, End::Closed | End::Reset));
+    assert!(matches!(connection.until_the_end().await.1, End::Closed | End::Reset));
 }

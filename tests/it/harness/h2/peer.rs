@@ -370,7 +370,7 @@ impl Peer {
     }
 
     /// Everything to the end, what was kept included.
-    pub(crate) async fn to_the_end(&mut self) -> (Vec<Event>, End) {
+    pub(crate) async fn until_the_end(&mut self) -> (Vec<Event>, End) {
         let mut events = Vec::new();
         loop {
             match self.next(|_| true).await {
