@@ -81,14 +81,16 @@ async fn f7_a_program_that_refuses_for_ever_is_asked_a_bounded_number_of_times()
 
 #[tokio::test]
 async fn f7_a_request_that_a_program_may_have_looked_at_is_not_asked_again() {
-    let (mut client, program, _proxy) = to_h2("").await;
-    client.send(post("/", "a body")).await;
-    let mut connection = program.h2_connection().await;
-    let seen = connection.request().await;
-    connection.send(Frame::goaway(seen.stream, Code::NoError)).await;
-    connection.wire.shut().await;
-    assert_eq!(client.response().await.error(), (502, "upstream-closed"));
-    program.is_left_alone();
+    for code in [Code::NoError, Code::InternalError, Code::EnhanceYourCalm] {
+        let (mut client, program, _proxy) = to_h2("").await;
+        client.send(post("/", "a body")).await;
+        let mut connection = program.h2_connection().await;
+        let seen = connection.request().await;
+        connection.send(Frame::goaway(seen.stream, code)).await;
+        connection.wire.shut().await;
+        assert_eq!(client.response().await.error(), (502, "upstream-closed"), "{code:?}");
+        program.is_left_alone();
+    }
 }
 
 #[tokio::test]
