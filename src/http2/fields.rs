@@ -49,12 +49,13 @@ pub(super) fn write_request(
     Ok(())
 }
 
-/// RFC 9113 §8.3.1: a path, or `*` for OPTIONS; the scheme is one of ours.
+/// RFC 9113 §8.3.1: a path, or `*` for OPTIONS; the scheme is one of ours. Where a Host field stands for the authority, the
+/// h2 crate has looked at the scheme and kept nothing of it.
 fn path<'u>(uri: &'u Uri, method: &str) -> Result<&'u str, Malformed> {
-    let is_ours = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_ours = matches!(uri.scheme_str(), None | Some("http" | "https"));
     let path = uri.path();
     let is_path = path.starts_with('/') || (path == "*" && method == "OPTIONS");
-    if is_ours && is_path && !path.contains('#') { Ok(path) } else { Err(Malformed) }
+    if is_ours && is_path { Ok(path) } else { Err(Malformed) }
 }
 
 /// The authority is the host; a Host field that says something else is a second one, which no engine takes (§8.3.1).

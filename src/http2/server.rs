@@ -196,16 +196,17 @@ impl Head {
         if head.is_interim() {
             return response(head, head.status).map(Self::Interim).map_err(invalid);
         }
-        let Some(tunnel) = tunnel.filter(|_| head.status == 101) else {
+        let Some(tunnel) = tunnel.filter(|_| head.status == 101 || (200..300).contains(&head.status)) else {
             return response(head, head.status)
                 .map(|answer| Self::Final(answer, head.framing(to_head)))
                 .map_err(invalid);
         };
-        // Over HTTP/2 success is 200, and the rest of the handshake is of HTTP/1 (RFC 8441 §5).
+        // Over HTTP/2 success is 200, and the rest of the handshake is of HTTP/1 (RFC 8441 §5). A program's own 200 is an
+        // answer, which the client would take for the beginning of the other protocol.
         let mut agreed = response(head, 200).map_err(invalid)?;
         let accept = agreed.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
         let is_right = |key: &Key| accept.as_ref().is_some_and(|accept| key.is_answered_by(accept.as_bytes()));
-        if tunnel.key.as_ref().is_none_or(is_right) {
+        if head.status == 101 && tunnel.key.as_ref().is_none_or(is_right) {
             return Ok(Self::Final(agreed, Framing::UntilClose));
         }
         let refusal = http::Response::builder().status(502).header("x-portolan-error", "bad-upstream-reply").body(());

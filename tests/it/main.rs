@@ -1,4 +1,4 @@
-//! The proxy from outside: raw bytes in, raw bytes out, every statement about HTTP/1 and every fault a test of its own.
+//! The proxy from outside: raw bytes in, raw bytes out, every statement about HTTP and every fault a test of its own.
 //!
 //! A name begins with the statement (`s12_`), fault (`f5_`) or threat (`t21_`) that it keeps.
 #![cfg(unix)]
@@ -9,6 +9,7 @@ mod differential;
 mod faults;
 mod forwarding;
 mod harness;
+mod http2;
 mod hyper_facts;
 mod interim;
 mod leaving;

@@ -3,7 +3,7 @@
 //!
 //! The seeds of a test run at the same time through one proxy, each with a route and a program of its own. Whatever a case
 //! did, its next request must work, and no descriptor may be left behind. Other tests of this process open and close
-//! descriptors, too: they are counted where the tests run [`alone`].
+//! descriptors, too: they are counted where the tests run [`is_alone`].
 
 use std::{
     fs, io,
@@ -46,7 +46,7 @@ pub(crate) fn is_full() -> bool {
 pub(crate) const ALONE: &str = "PORTOLAN_TEST_ALONE";
 
 /// Whether nothing else runs in this process.
-fn alone() -> bool {
+pub(crate) fn is_alone() -> bool {
     std::env::var_os(ALONE).is_some()
 }
 
@@ -102,7 +102,7 @@ where
             panic!("seed {}: {error}", seed.unwrap());
         }
     }
-    if alone() {
+    if is_alone() {
         // There may be fewer: the proxy of the test before was still closing its own when they were counted.
         until("all descriptors to be closed", || descriptors() <= before + DESCRIPTORS).await;
     }

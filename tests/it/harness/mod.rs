@@ -4,6 +4,7 @@
 //! sees, what it answers, what comes back. Nothing sleeps; whatever is waited for fails the test after [`PATIENCE`].
 
 mod fault;
+pub(crate) mod h2;
 mod message;
 mod origin;
 mod program;
@@ -14,7 +15,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub(crate) use fault::{ALONE, Case, bytes_of, chunked, each_seed, is_full};
+pub(crate) use fault::{ALONE, Case, bytes_of, chunked, each_seed, is_alone, is_full};
 pub(crate) use message::{Framing, Head, Request, Response, latin1};
 pub(crate) use origin::{Origin, origin};
 pub(crate) use program::{Full, Nobody, Program, program, program_on};

@@ -84,6 +84,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within("bytes to be taken", self.stream.write_all(bytes.as_ref())).await
     }
 
+    /// Sends all of it, however long the other side takes.
+    pub(crate) async fn send_patiently(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Sends as much as the other side takes now, and says how much that was.
+    pub(crate) async fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.stream.write(bytes).await.unwrap()
+    }
+
     /// Says with a FIN that nothing more will be sent.
     pub(crate) async fn shut(&mut self) {
         self.stream.shutdown().await.unwrap();
@@ -133,6 +143,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads exactly so many bytes.
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
         self.try_bytes(count).await.unwrap()
+    }
+
+    /// Reads exactly so many bytes, or says how the connection ended before. Dropped while it waits, it has lost nothing.
+    pub(crate) async fn exactly(&mut self, count: usize) -> Result<Vec<u8>, End> {
+        while self.received.len() < count {
+            if let Some(end) = self.more().await {
+                return Err(end);
+            }
+        }
+        Ok(self.received.split_to(count).to_vec())
     }
 
     /// Reads up to and with `mark`.
