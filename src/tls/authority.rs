@@ -195,7 +195,7 @@ impl Authority {
 /// SHA-256 of a certificate, in lowercase hexadecimal digits.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().map(|suite| suite.common.hash_provider.hash(certificate));
-    suite.iter().flat_map(|hash| hash.as_ref()).map(|byte| format!("{byte:02x}")).collect()
+    suite.iter().flat_map(AsRef::as_ref).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A certificate in the text form that other programs read (RFC 7468 §5.1).
