@@ -78,6 +78,7 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
     let routes = routes::check(root, &around, problems);
     tcp::check(root, &around.services, listen.as_ref(), problems);
     whole::tell_duplicates(&routes, problems);
+    whole::tell_certificates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);
         whole::tell_own_ports(&around.services.read, listen, problems);
