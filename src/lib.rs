@@ -34,7 +34,7 @@
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
-//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
+//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`trust`], [`watch`] |
 //! | 1 | [`config`], [`respond`], [`observe`], [`process`], [`tls`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`], [`http1`], [`tunnel`] |
 //!
@@ -65,6 +65,7 @@ pub mod respond;
 pub mod supervise;
 pub mod table;
 pub mod tls;
+pub mod trust;
 pub mod tunnel;
 pub mod upstream;
 pub mod watch;

@@ -26,6 +26,7 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod run;
 mod serve;
+mod trust;
 mod truth;
 #[cfg(target_os = "linux")]
 mod up;
