@@ -14,7 +14,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place, Seat};
 use crate::http1::{
     leg::{Leg, Transport, Watch},
-    server::{Came, Connection, GoesOn},
+    rewound::Rewound,
+    server::{Came, Connection, GoesOn, Speech},
 };
 
 /// What is read and thrown away behind an answer whose request was not wanted to its end, so that the close does
@@ -24,24 +25,37 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Serves the connections of a worker: `handler` answers what came on one, and gives it back when it is done with it.
+/// Serves the connections of a worker: `handler` answers what came on one, and gives it back when it is done with it;
+/// `foreign` takes those that begin in another language.
 ///
 /// An exchange holds two or three kilobytes of state, and a connection is nearly always between two of them. So the
 /// state is not a part of the connection's task: it is lent for as long as the exchange lasts, from memory that is
 /// used again, and a connection that waits pays for its socket and little more.
 #[derive(Debug)]
-pub struct Server<H, F> {
+pub struct Server<H, G, F> {
     handler: H,
+    foreign: G,
     ready: RefCell<Vec<Pin<Box<Option<F>>>>>,
+}
+
+/// A connection that begins in another language.
+#[derive(Debug)]
+pub struct Foreign<S, T> {
+    /// Which one.
+    pub speech: Speech,
+    /// All of it.
+    pub stream: Rewound<S>,
+    /// Its limits, of which that for a first head has begun.
+    pub place: Place<T>,
 }
 
 /// How many places lie ready for later exchanges; there are as many in use as exchanges under way.
 const READY: usize = 256;
 
-impl<H, F: Future> Server<H, F> {
+impl<H, G, F: Future> Server<H, G, F> {
     /// A server on which nothing is under way.
-    pub fn new(handler: H) -> Self {
-        Self { handler, ready: RefCell::default() }
+    pub fn new(handler: H, foreign: G) -> Self {
+        Self { handler, foreign, ready: RefCell::default() }
     }
 
     /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
@@ -49,6 +63,7 @@ impl<H, F: Future> Server<H, F> {
     where
         S: Transport,
         H: Fn(Rc<Seat<T>>, Connection<S>, Came) -> F,
+        G: Fn(Foreign<S, T>),
         F: Future<Output = Connection<S>>,
     {
         let mut connection = Connection::new(stream);
@@ -62,8 +77,12 @@ impl<H, F: Future> Server<H, F> {
             let deadlines = &place.seat().deadlines;
             loop {
                 let came = next(&mut connection, deadlines).await;
-                if matches!(came, Came::End) {
-                    break;
+                match came {
+                    Came::End => break,
+                    Came::Foreign(speech) => {
+                        return (self.foreign)(Foreign { speech, stream: connection.into_foreign(), place });
+                    }
+                    Came::Request(_) | Came::Nonsense(_) => {}
                 }
                 deadlines.disarm_all();
                 connection = self.carry((self.handler)(Rc::clone(place.seat()), connection, came)).await;
@@ -188,7 +207,7 @@ mod tests {
     async fn a_connection_that_waits_stays_in_its_budget() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a listener");
         let stream = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a stream");
-        let server = Rc::new(Server::new(async |_, connection, _: Came| connection));
+        let server = Rc::new(Server::new(async |_, connection, _: Came| connection, |_| {}));
         let serving = server.serve(stream, Rc::new(Sweep::default()).enter(()));
         let size = size_of_val(&serving);
         assert!(size <= BUDGET, "{size} bytes");
