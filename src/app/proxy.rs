@@ -27,7 +27,8 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, HostMatch},
+    config::Config,
+    diagnostic::Diagnostic,
     drain::{self, Trigger, Watcher},
     forward::{Client, Common, Worker},
     head::Host,
@@ -44,6 +45,7 @@ use crate::{
         self,
         server::{Keys, Wanted},
     },
+    trust::written,
     upstream::{health, pool},
 };
 
@@ -89,7 +91,7 @@ impl Proxy {
         let wanted = wanted(&config, &addresses);
         let (live, watches) = Live::new(config, prepare)?;
         let keys = keys(&live);
-        keys.put(wanted);
+        put(&keys, wanted);
         let tls = tls::server::config(Arc::clone(&keys))?;
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
@@ -144,7 +146,7 @@ impl Proxy {
     pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, CompileError> {
         let wanted = wanted(&config, &self.addresses);
         let (change, watches) = self.live.swap(config, prepare)?;
-        self.keys.put(wanted);
+        put(&self.keys, wanted);
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -181,15 +183,20 @@ fn keys(live: &Arc<Live>) -> Arc<Keys> {
 }
 
 /// What the table says of certificates.
-fn wanted(config: &Config, addresses: &[SocketAddr]) -> Wanted {
-    let named = |host: &HostMatch| match host {
-        HostMatch::Exact(name) | HostMatch::Wildcard(name) => Some(name.clone()),
-        HostMatch::AnyLocal => None,
-    };
-    Wanted {
-        hosts: config.routes.iter().flat_map(|route| &route.matches.hosts).filter_map(named).collect(),
-        addresses: addresses.iter().map(SocketAddr::ip).collect(),
-        own: Vec::new(),
+fn wanted(config: &Config, addresses: &[SocketAddr]) -> Result<Wanted, Vec<Diagnostic>> {
+    written::wanted(config, addresses.iter().map(SocketAddr::ip).collect())
+}
+
+/// A file that was good when the table was read may have changed since: then what was shown before is shown on.
+fn put(keys: &Keys, wanted: Result<Wanted, Vec<Diagnostic>>) {
+    match wanted {
+        Ok(wanted) => keys.put(wanted),
+        Err(problems) => {
+            for problem in problems {
+                let place = problem.at.as_ref().map(|(span, _)| format!("{}: ", span.location())).unwrap_or_default();
+                tracing::error!(target: "portolan", "{place}{}", problem.message);
+            }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn trust(global: &Global, wanted: &Stores, terminal: &Terminal) -> Ou
         Candidate { file: authority.public().map_err(problem)?, certificate: authority.certificate().clone() };
     let mut said = Said::new(terminal);
     said.line(&described(&authority, &candidate.file))?;
-    let steps = steps(&Machine::here(), wanted, Wish::Trust, &[candidate.clone()], &mut said)?;
+    let steps = steps(&Machine::here(), wanted, Wish::Trust, std::slice::from_ref(&candidate), &mut said)?;
     if steps.is_empty() {
         said.line("no store of certificates was found here")?;
     } else if steps.iter().any(|(_, step)| step.outcome == trust::Outcome::Done) {

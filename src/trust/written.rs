@@ -1,6 +1,6 @@
 //! The certificates that a table names, read and checked: a file that is of no use is a problem of the table.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use super::hosts;
 use crate::{
@@ -15,36 +15,27 @@ use crate::{
 /// Reads a table as [`load::load`] does, and the certificates that it names.
 pub fn load(file: &Path, typed: Option<&Listen>) -> Loaded {
     let mut loaded = load::load(file, typed);
-    if let Some(Err(problems)) = loaded.config.as_ref().map(wanted) {
+    if let Some(Err(problems)) = loaded.config.as_ref().map(|config| wanted(config, Vec::new())) {
         loaded.config = None;
         loaded.diagnostics.extend(problems);
     }
     loaded
 }
 
-/// What a table says of certificates, or what is wrong with the files that it names.
+/// What a table says of certificates, or what is wrong with the files that it names; `addresses` are ours.
 ///
 /// The files are read anew each time: they may have been renewed since.
-pub fn wanted(config: &Config) -> Result<Wanted, Vec<Diagnostic>> {
-    let (own, problems): (Vec<_>, Vec<_>) = read(config).into_iter().partition(Result::is_ok);
-    let problems: Vec<Diagnostic> = problems.into_iter().filter_map(Result::err).collect();
-    if !problems.is_empty() {
-        return Err(problems);
+pub fn wanted(config: &Config, addresses: Vec<IpAddr>) -> Result<Wanted, Vec<Diagnostic>> {
+    let (mut own, mut problems) = (Vec::new(), Vec::new());
+    for route in &config.routes {
+        let Some(files) = &route.certificate else { continue };
+        let hosts = route.matches.hosts.iter().filter_map(name).collect();
+        match Own::read(hosts, &files.chain.value, &files.key.value) {
+            Ok(read) => own.push(read),
+            Err(error) => problems.push(problem(&error, files)),
+        }
     }
-    let Listen { required, optional, .. } = &config.listen;
-    let addresses = required.iter().chain(optional).map(std::net::SocketAddr::ip).collect();
-    Ok(Wanted { hosts: hosts(config), addresses, own: own.into_iter().filter_map(Result::ok).collect() })
-}
-
-fn read(config: &Config) -> Vec<Result<Own, Diagnostic>> {
-    let with_own = config.routes.iter().filter_map(|route| Some((route, route.certificate.as_ref()?)));
-    with_own
-        .map(|(route, files)| {
-            let hosts = route.matches.hosts.iter().filter_map(name).collect();
-            let own = Own::read(hosts, &files.chain.value, &files.key.value);
-            own.map_err(|error| problem(&error, files))
-        })
-        .collect()
+    if problems.is_empty() { Ok(Wanted { hosts: hosts(config), addresses, own }) } else { Err(problems) }
 }
 
 fn name(host: &HostMatch) -> Option<String> {

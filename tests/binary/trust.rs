@@ -8,14 +8,16 @@ use std::{
     io::ErrorKind,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
+    client::until,
     folder::Folder,
-    program::{Said, portolan, run, tell},
+    program::{Portolan, Said, portolan, run, tell},
 };
 
 /// What whoever runs the tests may have set to say whom to trust.
@@ -56,7 +58,7 @@ fn data(folder: &Folder) -> PathBuf {
 
 /// Runs a program that a test cannot do without; `None` where it is not installed.
 fn other(program: &str, arguments: &[&str]) -> Option<String> {
-    match Command::new(program).args(arguments).output() {
+    match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             tell(format!("{program} is not installed: not tested"));
             None
@@ -343,5 +345,57 @@ fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
         let bundle = fs::read_to_string(bundle).unwrap();
         let ours = fs::read_to_string(&authority).unwrap();
         assert!(bundle.len() > ours.len() && bundle.ends_with(&ours), "the system's come first");
+    }
+}
+
+const SHOP: &str =
+    "[routes]\nshop = { host = \"shop.dev\", respond = \"hello\", cert = \"shop.pem\", key = \"shop-key.pem\" }\n";
+
+/// A proxy at home.
+fn serve(folder: &Folder) -> Portolan {
+    Portolan::start(at_home(portolan(folder, &["serve", "--listen", "127.0.0.1:0"]), folder))
+}
+
+/// The certificate that is shown for a name.
+fn shown(portolan: &Portolan, name: &str) -> String {
+    let address = portolan.address().to_string();
+    let told = other("openssl", &["s_client", "-connect", &address, "-servername", name, "-showcerts"]).unwrap();
+    let from = told.find("-----BEGIN CERTIFICATE-----").expect("a certificate is shown");
+    let end = "-----END CERTIFICATE-----\n";
+    told[from..from + told[from..].find(end).unwrap() + end.len()].to_owned()
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_after_a_hangup_and_a_broken_one_is_not() {
+    let folder = Folder::with_table(SHOP);
+    certificate(&folder, "shop.pem", "shop-key.pem");
+    let written = || fs::read_to_string(folder.file("shop.pem")).unwrap();
+    let portolan = serve(&folder);
+    assert_eq!(shown(&portolan, "shop.dev"), written());
+    certificate(&folder, "shop.pem", "shop-key.pem");
+    portolan.signal(Signal::HUP);
+    until("the new one is shown", || shown(&portolan, "shop.dev") == written());
+    let before = written();
+    folder.write("shop.pem", "half a certificate");
+    portolan.signal(Signal::HUP);
+    portolan.err.wait_for(|line| line.contains("reload refused, the table stays in force (1 error in "));
+    portolan.err.wait_for(|line| line.contains("portolan.toml:2:55"));
+    assert_eq!(shown(&portolan, "shop.dev"), before);
+}
+
+#[test]
+fn whoever_trusts_the_authority_reads_every_local_name_over_https() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", respond = \"hello\" }\n");
+    let portolan = serve(&folder);
+    let authority = data(&folder).join("authority.crt");
+    assert!(!authority.exists(), "nobody has asked for https");
+    shown(&portolan, "a.localhost");
+    for host in ["a.localhost", "b.c.localhost", "localhost", "127.0.0.1"] {
+        let (port, cacert) = (portolan.address().port(), authority.to_str().unwrap());
+        let resolve = format!("{host}:{port}:127.0.0.1");
+        let url = format!("https://{host}:{port}/");
+        let words = ["-q", "-sS", "--noproxy", "*", "--cacert", cacert, "--resolve", &resolve, &url];
+        let Some(read) = other("curl", &words) else { return };
+        assert_eq!(read, "hello", "{host}");
     }
 }
