@@ -58,7 +58,7 @@ fn seen(authority: &Authority, config: Option<&Config>) -> Result<Certificates, 
         store: store.name().to_owned(),
         trusts: store.trusts(&candidate).map_err(|step| step.words()),
     });
-    let hosts = config.map(trust::without_own).unwrap_or_default();
+    let hosts = config.map(trust::hosts).unwrap_or_default();
     Ok(Certificates::Made(Made {
         name: authority.name().to_owned(),
         until: authority.until(),

@@ -17,15 +17,11 @@ use crate::{
     head::is_local_name,
 };
 
-/// The hosts that a table names beside local ones; a wildcard by its suffix. A new authority may vouch for them.
+/// The hosts that a table names beside local ones, and for which it brings no certificate; a wildcard by its suffix. A new
+/// authority may vouch for them.
 pub fn hosts(config: &Config) -> Vec<String> {
-    of(&config.routes)
-}
-
-/// Those of them for which no certificate of the user's own is shown.
-pub fn without_own(config: &Config) -> Vec<String> {
     let own = of(config.routes.iter().filter(|route| route.certificate.is_some()));
-    hosts(config).into_iter().filter(|host| !own.contains(host)).collect()
+    of(&config.routes).into_iter().filter(|host| !own.contains(host)).collect()
 }
 
 fn of<'c>(routes: impl IntoIterator<Item = &'c Route>) -> Vec<String> {

@@ -17,6 +17,7 @@
 //! - `lost-preflights`: a warning: `cors` on a route that never sees OPTIONS
 //! - `unknown-service`, `needs-cycle`: `needs` that can never be met
 //! - `not-yet`: part of the contract, but not of this version
+//! - `bad-certificate`: told by `trust::written`: a file that `cert` or `key` names is of no use
 //! - `too-many-routes`, `too-many-problems`: more than a table may hold; more than anybody would read
 
 mod actions;
