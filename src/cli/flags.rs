@@ -200,7 +200,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
         listen: Option<String>,
     },
-    /// Have the stores of this machine trust the local authority, so that https:// URLs open without a warning
+    /// Have the stores of this machine trust the local authority of https
     ///
     /// The authority is made if there is none. It vouches for localhost, test, the hosts of the table and loopback
     /// addresses, and for nothing else. Each store is told as it is changed; what only root may do is told as a command,
