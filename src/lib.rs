@@ -35,7 +35,7 @@
 //! | 5 | [`forward`] |
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
-//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
+//! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`trust`], [`watch`] |
 //! | 1 | [`config`], [`respond`], [`observe`], [`process`], [`http2`], [`tls`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`], [`http1`], [`tunnel`] |
 //!
@@ -67,6 +67,7 @@ pub mod respond;
 pub mod supervise;
 pub mod table;
 pub mod tls;
+pub mod trust;
 pub mod tunnel;
 pub mod upstream;
 pub mod watch;

@@ -15,7 +15,7 @@ use std::{
 const ROWS: [&[&str]; 9] = [
     &["diagnostic", "drain", "head", "http1", "tunnel"],
     &["config", "respond", "observe", "http2", "tls", "process"],
-    &["filter", "upstream", "listen", "discover", "watch", "supervise", "export"],
+    &["filter", "upstream", "listen", "discover", "watch", "supervise", "export", "trust"],
     &["table"],
     &["live"],
     &["forward"],

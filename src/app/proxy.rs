@@ -29,7 +29,8 @@ use tokio::{
 
 use super::doors::{DoorError, Doors};
 use crate::{
-    config::{Config, HostMatch},
+    config::Config,
+    diagnostic::Diagnostic,
     drain::{self, Trigger, Watcher},
     forward::{Client, Common, Worker},
     head::Host,
@@ -47,6 +48,7 @@ use crate::{
         self,
         server::{Keys, Wanted},
     },
+    trust::written,
     upstream::{health, pool},
 };
 
@@ -109,7 +111,7 @@ impl Proxy {
         let wanted = wanted(&config, &addresses);
         let (live, watches) = Live::new(config, prepare).map_err(TableError::from)?;
         let keys = keys(&live);
-        keys.put(wanted);
+        put(&keys, wanted);
         let tls = tls::server::config(Arc::clone(&keys))?;
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
@@ -172,7 +174,7 @@ impl Proxy {
         let opening = doors.bind(&config.tcp)?;
         let wanted = wanted(&config, &self.addresses);
         let (change, watches) = self.live.swap(config, prepare)?;
-        self.keys.put(wanted);
+        put(&self.keys, wanted);
         for mail in doors.open(opening) {
             // Gone only once the drain has begun.
             let _ = self.inbox.send(mail);
@@ -213,15 +215,20 @@ fn keys(live: &Arc<Live>) -> Arc<Keys> {
 }
 
 /// What the table says of certificates.
-fn wanted(config: &Config, addresses: &[SocketAddr]) -> Wanted {
-    let named = |host: &HostMatch| match host {
-        HostMatch::Exact(name) | HostMatch::Wildcard(name) => Some(name.clone()),
-        HostMatch::AnyLocal => None,
-    };
-    Wanted {
-        hosts: config.routes.iter().flat_map(|route| &route.matches.hosts).filter_map(named).collect(),
-        addresses: addresses.iter().map(SocketAddr::ip).collect(),
-        own: Vec::new(),
+fn wanted(config: &Config, addresses: &[SocketAddr]) -> Result<Wanted, Vec<Diagnostic>> {
+    written::wanted(config, addresses.iter().map(SocketAddr::ip).collect())
+}
+
+/// A file that was good when the table was read may have changed since: then what was shown before is shown on.
+fn put(keys: &Keys, wanted: Result<Wanted, Vec<Diagnostic>>) {
+    match wanted {
+        Ok(wanted) => keys.put(wanted),
+        Err(problems) => {
+            for problem in problems {
+                let place = problem.at.as_ref().map(|(span, _)| format!("{}: ", span.location())).unwrap_or_default();
+                tracing::error!(target: "portolan", "{place}{}", problem.message);
+            }
+        }
     }
 }
 

@@ -238,6 +238,7 @@ fn route(wish: &Register, project: Option<&str>) -> Route {
             headers: Vec::new(),
             query: Vec::new(),
         },
+        certificate: None,
         filters: Filters::default(),
         action: Action::Forward(plain_forward(vec![target])),
     }

@@ -37,6 +37,7 @@ use crate::{
         plan,
         port::Ports,
     },
+    tls::Told,
     upstream::{
         Endpoint, health,
         place::{Absent, Spot, Standing},
@@ -143,7 +144,7 @@ impl Services {
             let port = others.iter().find(|(other, ..)| *other == name).map_or(0, |(_, port, _)| *port);
             others.retain(|(other, ..)| *other != name);
             port_is_free(service)?;
-            plan(service, &Circumstances { port, proxy: proxy.clone(), others, is_coloured })
+            plan(service, &Circumstances { port, proxy: proxy.clone(), others, authority: Told::now(), is_coloured })
         };
         let World { descriptors, printer, .. } = &self.world;
         let job = Job::new(service.clone(), *descriptors, printer.clone(), Arc::clone(&self.board), make);

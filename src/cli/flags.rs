@@ -7,6 +7,8 @@ use clap::{
     parser::ValueSource,
 };
 
+use crate::trust::Kind;
+
 /// One stable localhost address in front of everything that runs on this machine.
 ///
 /// Without a command: `portolan serve`.
@@ -198,6 +200,22 @@ pub(super) enum Command {
         #[arg(long, value_name = "ADDR", env = "PORTOLAN_LISTEN")]
         listen: Option<String>,
     },
+    /// Have the stores of this machine trust the local authority of https
+    ///
+    /// The authority is made if there is none. It vouches for localhost, test, the hosts of the table and loopback
+    /// addresses, and for nothing else. Each store is told as it is changed; what only root may do is told as a command,
+    /// or done by sudo on a terminal. Exit code 1 if a store could not be changed.
+    ///
+    /// With --json: `authority`, {name, file, fingerprint, until, permits}, and `steps`, each {store, place, outcome, why,
+    /// help}; `outcome` is done, already, root or failed.
+    Trust(Stores),
+    /// Take the local authority out of the stores of this machine, and nothing else
+    ///
+    /// Without STORE the authority itself is taken away, too, once no store has it. Exit code 1 if a store could not be
+    /// changed.
+    ///
+    /// With --json: `steps` as of `trust`, and `removed`, the files that were taken away.
+    Untrust(Stores),
     /// Write a first portolan.toml from what listens on this machine now
     Init {
         /// Replace a file that is there
@@ -258,6 +276,14 @@ fn label(text: &str) -> Result<String, String> {
 /// A time as in a table: `60s`, `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text).ok_or_else(|| "a time is written as in 60s, 1m30s or 500ms".into())
+}
+
+/// What `trust` and `untrust` take.
+#[derive(Debug, Args)]
+pub(super) struct Stores {
+    /// Which; all that are there if none
+    #[arg(value_name = "STORE", value_enum)]
+    pub stores: Vec<Kind>,
 }
 
 /// What `ports` takes.

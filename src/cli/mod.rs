@@ -22,6 +22,7 @@ mod serve;
 mod services;
 mod status;
 mod terminal;
+mod trust;
 mod up;
 
 use std::{
@@ -41,6 +42,7 @@ use crate::{
     diagnostic::{Diagnostic, without_number},
     doctor::Table,
     supervise::keeper::{self, Task},
+    trust::written,
 };
 use flags::{Command, Flags, Global};
 use terminal::Terminal;
@@ -146,6 +148,8 @@ fn command(flags: Flags, terminal: &Terminal) -> Outcome {
         Command::Routes => routes::run(&global, terminal),
         Command::Ports(arguments) => ports::run(&global, &arguments, terminal),
         Command::Doctor { listen } => doctor::run(&global, listen.as_deref(), terminal),
+        Command::Trust(wanted) => trust::trust(&global, &wanted, terminal),
+        Command::Untrust(wanted) => trust::untrust(&wanted, terminal),
         Command::Init { force } => init::run(force, terminal),
         Command::Schema => print_schema(),
         Command::Completions { shell } => print_completions(shell),
@@ -179,7 +183,7 @@ fn load_table(global: &Global, typed: Option<&Listen>) -> Result<Loaded, Stop> {
 
 /// Reads this table.
 fn load_file(file: &Path, typed: Option<&Listen>) -> Result<Loaded, Stop> {
-    let loaded = load::load(file, typed);
+    let loaded = written::load(file, typed);
     if loaded.diagnostics.iter().any(|problem| problem.code == "unreadable-file") {
         return Err(Stop::Told(loaded.diagnostics, usage()));
     }

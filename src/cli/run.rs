@@ -35,6 +35,7 @@ use crate::{
         Circumstances, GRACE, expand,
         keeper::{self, Task, ignores},
     },
+    tls::Told,
 };
 
 /// How soon a proxy that has gone is looked for again.
@@ -158,7 +159,12 @@ async fn end(client: Client) {
 
 /// Starts the command with a keeper, in our process group: the terminal treats all of them as one.
 fn start(command: &[OsString], given: &Registered) -> io::Result<Child> {
-    let around = Circumstances { port: given.port, proxy: given.proxy.clone(), ..Circumstances::default() };
+    let around = Circumstances {
+        port: given.port,
+        proxy: given.proxy.clone(),
+        authority: Told::now(),
+        ..Circumstances::default()
+    };
     let words = command.iter().map(|word| match word.to_str() {
         Some(text) => expand(text, given.port).into(),
         None => word.clone(),
@@ -166,6 +172,7 @@ fn start(command: &[OsString], given: &Registered) -> io::Result<Child> {
     let task =
         Task { parent: std::process::id(), grace: GRACE, own_group: false, descriptors: None, words: words.collect() };
     let mut keeper = keeper::command(&task);
+    keeper.envs(around.of_authority(|name| std::env::var_os(name).is_some()));
     keeper.envs(around.env()).env("PORTOLAN_URL", &given.url);
     Command::from(keeper).spawn()
 }

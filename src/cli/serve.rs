@@ -26,6 +26,7 @@ use crate::{
     live::Change,
     observe::{Format, Log},
     supervise::keeper::ignores,
+    trust::written,
     watch::Watch,
 };
 
@@ -365,7 +366,7 @@ impl TableFile {
             let text = format!("reload refused, the table stays in force: {name} is not to be trusted any more");
             return refused(instance, voice, text, &[problem]);
         }
-        let loaded = load::load(&self.file, self.listen.as_ref());
+        let loaded = written::load(&self.file, self.listen.as_ref());
         let Some(config) = loaded.config else {
             let errors = loaded.diagnostics.iter().filter(|problem| problem.is_error()).count();
             let plural = if errors == 1 { "" } else { "s" };

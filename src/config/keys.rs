@@ -264,6 +264,19 @@ pub(crate) static ROUTE: Keys = Keys {
         key("connect_timeout", DURATION, "Until a connection stands. Default: \"2s\"."),
         key("retries", Integer(0, 10), "How often a request may be repeated where HTTP allows it. Default: 1.")
             .also(&["retry"]),
+        key(
+            "cert",
+            SOME_TEXT,
+            "A file with the certificate to show to https clients of these hosts, in PEM form and with the \
+             certificates that vouch for it; relative to this file. Default: one of the local authority.",
+        )
+        .also(&["certificate", "tls_cert", "certfile", "ssl_certificate"]),
+        key("key", SOME_TEXT, "A file with the private key of `cert`, in PEM form; relative to this file.").also(&[
+            "private_key",
+            "tls_key",
+            "keyfile",
+            "ssl_certificate_key",
+        ]),
         key("insecure", Boolean, "Accepts any certificate of an https:// target. Default: false."),
         key(
             "hold",
@@ -290,7 +303,10 @@ pub(crate) static ROUTE: Keys = Keys {
         ("strip_prefix", &["to", "files"]),
         ("rewrite", &["to", "files"]),
         ("strip_prefix", &["path"]),
+        ("cert", &["host", "hosts"]),
+        ("key", &["cert"]),
     ],
+    completed_by: &[("cert", "key")],
     ..FREE
 };
 

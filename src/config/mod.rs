@@ -156,6 +156,8 @@ pub struct Route {
     pub written: u64,
     /// Which requests it takes.
     pub matches: Match,
+    /// What is shown to https clients of its hosts; `None`: a certificate of the local authority.
+    pub certificate: Option<Certificate>,
     /// What happens on the way, whatever the action.
     pub filters: Filters,
     /// What answers.
@@ -184,6 +186,24 @@ impl TcpRoute {
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listen.required.iter().chain(&self.listen.optional).copied()
     }
+}
+
+/// `cert` and `key`: files of the user's own, which are not looked at here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, and those that vouch for it; absolute.
+    pub chain: Written<PathBuf>,
+    /// Its private key; absolute.
+    pub key: Written<PathBuf>,
+}
+
+/// A value, and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What was written.
+    pub value: T,
+    /// Where.
+    pub origin: Span,
 }
 
 /// The conditions of a route; all of them must hold.

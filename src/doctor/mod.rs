@@ -6,6 +6,7 @@
 //!
 //! A warning works, but not for everybody; a problem keeps the table from doing what it says.
 
+mod certificates;
 mod engines;
 mod ephemeral;
 mod keepers;
@@ -139,6 +140,7 @@ pub struct Facts {
     engines: Vec<Engine>,
     runtime: runtime::Runtime,
     orphans: Vec<keepers::Orphan>,
+    certificates: certificates::Certificates,
 }
 
 impl Facts {
@@ -159,6 +161,7 @@ impl Facts {
             engines: containers.engines,
             runtime: runtime::look(runtime),
             orphans: keepers::look(),
+            certificates: certificates::look(table.config()),
             table,
             listen,
         }
@@ -182,6 +185,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         engines::examine(config, &facts.engines),
         runtime::examine(&facts.runtime),
         keepers::examine(&facts.orphans),
+        certificates::examine(&facts.certificates, std::time::SystemTime::now()),
     ]
     .concat()
 }

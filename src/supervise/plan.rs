@@ -1,11 +1,11 @@
 //! What exactly is run: the words, the folder and the environment of a program, put together anew at each start.
 //!
-//! The environment, the later over the earlier: `.env`, `.env.local` (or the files that `env_file` names), what we were
+//! The environment, the later over the earlier: where the local authority lies, `.env`, `.env.local` (or the files that `env_file` names), what we were
 //! started with, what we say (`PORT` and its like), the table's `env`. Nothing is put into our own process.
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
 };
@@ -13,6 +13,7 @@ use std::{
 use crate::{
     config::{Command, Service},
     diagnostic::{shown, without_number},
+    tls::Told,
 };
 
 /// What a program is told of the world around it.
@@ -24,6 +25,8 @@ pub struct Circumstances {
     pub proxy: String,
     /// Where the other services are: name, port, URL.
     pub others: Vec<(String, u16, String)>,
+    /// The files of the local authority, if there is one.
+    pub authority: Option<Told>,
     /// Whether its output is coloured by whoever shows it to a terminal.
     pub is_coloured: bool,
 }
@@ -41,12 +44,22 @@ pub struct Plan {
 
 /// The plan for a service.
 pub fn plan(service: &Service, around: &Circumstances) -> Result<Plan, String> {
+    plan_over(service, around, &std::env::vars_os().collect())
+}
+
+/// Where `ours` is our own environment.
+fn plan_over(service: &Service, around: &Circumstances, ours: &BTreeMap<OsString, OsString>) -> Result<Plan, String> {
     if !service.dir.is_dir() {
         return Err(format!("its folder {} is not there", shown(&service.dir)));
     }
-    let ours = std::env::vars_os().collect();
     let mut env = from_files(service)?;
-    env.retain(|name, _| !is_set(&ours, name));
+    env.retain(|name, _| !ours.contains_key(name));
+    let is_said = |name: &str| {
+        let by_table = service.env.iter().any(|(own, _)| own == name);
+        by_table || [ours, &env].iter().any(|env| env.contains_key(OsStr::new(name)))
+    };
+    let of_authority = around.of_authority(is_said);
+    env.extend(of_authority);
     env.extend(around.env());
     env.extend(service.env.iter().map(|(name, value)| (name.into(), expand(value, around.port).into())));
     let words = match &service.run {
@@ -56,16 +69,18 @@ pub fn plan(service: &Service, around: &Circumstances) -> Result<Plan, String> {
     Ok(Plan { words, folder: service.dir.clone(), env })
 }
 
-fn is_set(ours: &BTreeMap<OsString, OsString>, name: &OsString) -> bool {
-    ours.contains_key(name)
-}
-
 /// `{port}` becomes the port.
 pub fn expand(word: &str, port: u16) -> String {
     word.replace("{port}", &port.to_string())
 }
 
 impl Circumstances {
+    /// Where the local authority lies, as environment variables that say nothing against what `is_said`.
+    pub fn of_authority(&self, is_said: impl Fn(&str) -> bool) -> BTreeMap<OsString, OsString> {
+        let variables = self.authority.iter().flat_map(|told| told.variables(&is_said));
+        variables.map(|(name, path)| (name.into(), path.into())).collect()
+    }
+
     /// As environment variables.
     pub fn env(&self) -> BTreeMap<OsString, OsString> {
         let mut env: BTreeMap<OsString, OsString> = BTreeMap::new();
@@ -161,6 +176,7 @@ mod tests {
             port: 61_000,
             proxy: "http://localhost:62893".into(),
             others: vec![("my-db".into(), 61_001, "http://127.0.0.1:61001".into())],
+            authority: None,
             is_coloured: false,
         }
     }
@@ -190,6 +206,24 @@ mod tests {
         assert_eq!((told("A"), told("B"), told("C")), (Some("file"), Some("local"), Some("x y")));
         assert_eq!(told("TABLE"), Some("table"));
         assert_eq!(told("PATH"), None, "ours stays");
+    }
+
+    #[test]
+    fn where_the_authority_lies_is_told_to_whoever_has_said_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let around = Circumstances { authority: Some(Told::at("/a.crt", Some("/b.pem"))), ..around() };
+        let told = |service: &Service, name: &str| {
+            let value = plan_over(service, &around, &BTreeMap::new()).unwrap().env.get(&OsString::from(name)).cloned();
+            value.map(|value| value.into_string().unwrap())
+        };
+        let plain = service(folder.path());
+        assert_eq!(told(&plain, "NODE_EXTRA_CA_CERTS").as_deref(), Some("/a.crt"));
+        assert_eq!(told(&plain, "SSL_CERT_FILE").as_deref(), Some("/b.pem"));
+        fs::write(folder.path().join(".env"), "NODE_EXTRA_CA_CERTS=/mine.pem\n").unwrap();
+        assert_eq!(told(&plain, "NODE_EXTRA_CA_CERTS").as_deref(), Some("/mine.pem"));
+        let by_table = Service { env: vec![("CURL_CA_BUNDLE".into(), "/corporate.pem".into())], ..plain };
+        assert_eq!(told(&by_table, "CURL_CA_BUNDLE").as_deref(), Some("/corporate.pem"));
+        assert_eq!(told(&by_table, "SSL_CERT_FILE"), None, "the table has said whom to trust");
     }
 
     #[test]

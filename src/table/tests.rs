@@ -25,6 +25,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         origin: Span { source: Arc::new(source), range: 0..0 },
         written: 0,
         matches: Match { hosts: hosts.collect(), path, methods: vec![], headers: vec![], query: vec![] },
+        certificate: None,
         filters: Filters::default(),
         action: Action::Redirect(Redirect { to: "/".into(), status: 302 }),
     }

@@ -29,6 +29,12 @@ const SECRET: &str = "authority.pem";
 /// The certificate alone, for whoever is to trust it.
 const PUBLIC: &str = "authority.crt";
 
+/// The system's certificates with ours behind them.
+pub const BUNDLE: &str = "bundle.pem";
+
+/// The name of a certificate that gave way to another one begins so.
+const FORMER: &str = "former-";
+
 /// Names that only this machine answers (RFC 6761 §6.2, §6.3).
 const ALWAYS: [&str; 2] = ["localhost", "test"];
 
@@ -120,6 +126,25 @@ impl Authority {
         Self::load(folder)?.ok_or_else(|| AuthorityError::Changed(folder.join(SECRET)))
     }
 
+    /// The certificates of this authority and of those before it that lie in the folder, with their files.
+    pub fn certificates(folder: &Path) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, AuthorityError> {
+        // Its file may have got lost.
+        if let Ok(Some(there)) = Self::load(folder) {
+            there.public()?;
+        }
+        let files = files(folder)?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "crt"));
+        Ok(files.filter_map(|file| Some((file.clone(), CertificateDer::from_pem_file(file).ok()?))).collect())
+    }
+
+    /// Takes away the authority of this folder and everything that was put beside it, and tells the files.
+    pub fn forget(folder: &Path) -> Result<Vec<PathBuf>, AuthorityError> {
+        let files = files(folder)?;
+        for file in &files {
+            fs::remove_file(file).map_err(|error| AuthorityError::System(file.clone(), error))?;
+        }
+        Ok(files)
+    }
+
     /// Signs what is shown for a name. The key is read for this, and forgotten.
     pub(super) fn sign(
         &self,
@@ -180,14 +205,26 @@ impl Authority {
         fingerprint(&self.certificate)
     }
 
+    /// Where its certificate lies alone, if it was not lost.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join(PUBLIC)
+    }
+
     /// A file with its certificate, for whoever is to trust it; written anew where it is missing or says something else.
     pub fn public(&self) -> Result<PathBuf, AuthorityError> {
-        let path = self.folder.join(PUBLIC);
+        let path = self.file();
         let there = CertificateDer::from_pem_file(&path).ok();
-        if there.as_ref() != Some(&self.certificate) {
-            let _lock = folder::lock(&self.folder)?;
-            folder::write(&path, 0o644, text(&self.certificate).as_bytes())?;
+        if there.as_ref() == Some(&self.certificate) {
+            return Ok(path);
         }
+        self.put_beside(PUBLIC, text(&self.certificate).as_bytes())
+    }
+
+    /// Writes a file that everybody may read into its folder, whole or not at all.
+    pub fn put_beside(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, AuthorityError> {
+        let path = self.folder.join(name);
+        let _lock = folder::lock(&self.folder)?;
+        folder::write(&path, 0o644, bytes)?;
         Ok(path)
     }
 }
@@ -195,7 +232,7 @@ impl Authority {
 /// SHA-256 of a certificate, in lowercase hexadecimal digits.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().map(|suite| suite.common.hash_provider.hash(certificate));
-    suite.iter().flat_map(|hash| hash.as_ref()).map(|byte| format!("{byte:02x}")).collect()
+    suite.iter().flat_map(AsRef::as_ref).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A certificate in the text form that other programs read (RFC 7468 §5.1).
@@ -206,11 +243,27 @@ pub fn text(certificate: &CertificateDer<'_>) -> String {
     )
 }
 
+/// Everything in the folder that was written here.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, AuthorityError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| AuthorityError::System(folder.to_owned(), error))?,
+    };
+    let is_ours = |name: &str| {
+        let is_former = name.starts_with(FORMER) && name.ends_with(".crt");
+        is_former || [SECRET, PUBLIC, BUNDLE].contains(&name)
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut files: Vec<PathBuf> = names.filter(|name| is_ours(name)).map(|name| folder.join(name)).collect();
+    files.sort();
+    Ok(files)
+}
+
 /// Keeps the certificate of an authority that gives way to a new one, so that it can still be taken out of the stores.
 fn retire(folder: &Path) -> Result<(), AuthorityError> {
     let public = folder.join(PUBLIC);
     let Ok(certificate) = CertificateDer::from_pem_file(&public) else { return Ok(()) };
-    let former = folder.join(format!("former-{}.crt", &fingerprint(&certificate)[..16]));
+    let former = folder.join(format!("{FORMER}{}.crt", &fingerprint(&certificate)[..16]));
     fs::rename(&public, &former).map_err(|error| AuthorityError::System(public, error))
 }
 

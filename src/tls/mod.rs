@@ -11,10 +11,12 @@ pub mod folder;
 mod leaf;
 pub mod own;
 pub mod server;
+mod told;
 
 pub use authority::{Authority, AuthorityError};
 pub use own::{Own, OwnError};
 pub use server::Keys;
+pub use told::Told;
 
 use std::time::{Duration, SystemTime};
 

@@ -29,7 +29,7 @@ use super::{
 /// What the table in force says of certificates.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// The hosts that it names; a wildcard by its suffix. A new authority may vouch for them.
+    /// The hosts that it names and brings no certificate for; a wildcard by its suffix. A new authority may vouch for them.
     pub hosts: Vec<String>,
     /// Where the proxy listens: loopback addresses among these are named where a client names nobody.
     pub addresses: Vec<IpAddr>,
@@ -204,9 +204,7 @@ fn loopback(addresses: &[IpAddr]) -> Vec<IpAddr> {
 
 /// Says once of each host that no client will take what is shown for it, and the way out.
 fn tell_uncovered(authority: &Authority, wanted: &Wanted, told: &mut HashSet<String>) {
-    let has_own = |host: &str| own::best(&wanted.own, host).is_some();
-    for host in wanted.hosts.iter().filter(|host| !authority.permits(host) && !has_own(host) && !is_this_machine(host))
-    {
+    for host in wanted.hosts.iter().filter(|host| !authority.permits(host) && !is_this_machine(host)) {
         if told.insert(host.clone()) {
             tracing::warn!(
                 target: "portolan",

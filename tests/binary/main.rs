@@ -28,6 +28,7 @@ mod run;
 mod serve;
 #[cfg(target_os = "linux")]
 mod tcp;
+mod trust;
 mod truth;
 #[cfg(target_os = "linux")]
 mod up;

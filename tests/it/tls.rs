@@ -12,7 +12,7 @@ use std::{
 use portolan::tls::{Authority, Keys, Own, server, server::Wanted};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::{AlertDescription, ClientConfig, Error, RootCertStore, crypto::aws_lc_rs, version};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A proxy's side of TLS, with a home of its own.
@@ -159,7 +159,7 @@ async fn f41_each_name_has_one_certificate_that_names_nothing_else() {
     let second = side.meet_trusting("b.localhost").await.unwrap().certificate;
     assert_eq!(first, side.meet_trusting("A.LocalHost").await.unwrap().certificate, "case does not matter");
     assert_ne!(first, second);
-    let mut store = rustls::RootCertStore::empty();
+    let mut store = RootCertStore::empty();
     store.add(side.authority().certificate().clone()).unwrap();
     assert!(is_valid_for(&store, &first, "a.localhost"));
     assert!(!is_valid_for(&store, &first, "b.localhost"));

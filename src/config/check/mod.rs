@@ -17,6 +17,7 @@
 //! - `lost-preflights`: a warning: `cors` on a route that never sees OPTIONS
 //! - `unknown-service`, `needs-cycle`: `needs` that can never be met
 //! - `not-yet`: part of the contract, but not of this version
+//! - `bad-certificate`: told by `trust::written`: a file that `cert` or `key` names is of no use
 //! - `too-many-routes`, `too-many-problems`: more than a table may hold; more than anybody would read
 
 mod actions;
@@ -78,6 +79,7 @@ fn root(root: &Table, typed: Option<&Listen>, problems: &mut Problems) -> Option
     let routes = routes::check(root, &around, problems);
     let tcp = tcp::check(root, &around.services, problems);
     whole::tell_duplicates(&routes, problems);
+    whole::tell_certificates(&routes, problems);
     if let Some(listen) = &listen {
         whole::tell_own_addresses(&routes, listen, problems);
         whole::tell_own_ports(&around.services.read, listen, problems);

@@ -3,7 +3,7 @@
 use super::{Problems, actions, filters, section::Section, services::Services, targets, values::is_label};
 use crate::{
     config::{
-        Action, Filters, HostMatch, MAX_ROUTES, Match, OWN_HOST, PathMatch, Route,
+        Action, Certificate, Filters, HostMatch, MAX_ROUTES, Match, OWN_HOST, PathMatch, Route, Written,
         document::{Entry, Kind, Table},
         keys,
     },
@@ -30,9 +30,17 @@ pub(super) fn check(root: &Table, around: &Surroundings<'_>, problems: &mut Prob
     table.entries.iter().filter_map(|entry| route(entry, around, problems)).collect()
 }
 
+/// What a route says beside its name.
+struct Parts {
+    matches: Match,
+    certificate: Option<Certificate>,
+    filters: Filters,
+    action: Action,
+}
+
 fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Route> {
     let named = check_name(entry, problems);
-    let (matches, filters, action) = match &entry.value.kind {
+    let Parts { matches, certificate, filters, action } = match &entry.value.kind {
         Kind::Table(table) => full(entry, table, around, problems)?,
         Kind::Integer(_) | Kind::String(_) => short(entry, around, problems)?,
         _ => {
@@ -41,7 +49,7 @@ fn route(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> O
         }
     };
     let (name, origin, written) = (entry.name.clone(), entry.span.clone(), entry.value.fingerprint());
-    named.then_some(Route { name, origin, written, matches, filters, action })
+    named.then_some(Route { name, origin, written, matches, certificate, filters, action })
 }
 
 /// The name goes into log lines and into a header field as it is.
@@ -60,19 +68,15 @@ fn is_name(name: &str) -> bool {
 }
 
 /// `docs = 4000`
-fn short(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> Option<(Match, Filters, Action)> {
+fn short(entry: &Entry, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Parts> {
     let host = default_host(entry, around, problems);
     let targets = targets::targets(&entry.value, &around.services, problems);
     let matches = Match::new(vec![host?], PathMatch::Prefix("/".into()));
-    Some((matches, Filters::default(), Action::Forward(actions::plain_forward(targets?))))
+    let action = Action::Forward(actions::plain_forward(targets?));
+    Some(Parts { matches, certificate: None, filters: Filters::default(), action })
 }
 
-fn full(
-    entry: &Entry,
-    table: &Table,
-    around: &Surroundings<'_>,
-    problems: &mut Problems,
-) -> Option<(Match, Filters, Action)> {
+fn full(entry: &Entry, table: &Table, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Parts> {
     let owner = format!("route `{}`", entry.name);
     let section = Section::open(table, &owner, &entry.span, &keys::ROUTE, problems);
     let matches = conditions(entry, &section, around, problems);
@@ -82,7 +86,22 @@ fn full(
     }
     let action = actions::check(&section, &around.services, problems);
     actions::tell_not_yet(&section, &around.services, problems);
-    Some((matches?, filters?, action?))
+    let certificate = certificate(&section, problems);
+    Some(Parts { matches: matches?, certificate: certificate?, filters: filters?, action: action? })
+}
+
+/// Both files or none; one alone was told of already.
+fn certificate(section: &Section<'_>, problems: &mut Problems) -> Option<Option<Certificate>> {
+    let mut file = |key| {
+        let value = section.get(key)?;
+        let written = |path| Written { value: path, origin: value.span.clone() };
+        Some(problems.file(value, key).map(written))
+    };
+    match (file("cert"), file("key")) {
+        (Some(chain), Some(key)) => Some(Some(Certificate { chain: chain?, key: key? })),
+        (None, None) => Some(None),
+        (Some(_), None) | (None, Some(_)) => None,
+    }
 }
 
 /// A browser asks with OPTIONS first; a route that takes only other methods never hears it.

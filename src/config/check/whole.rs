@@ -7,7 +7,7 @@ use std::{
 
 use super::Problems;
 use crate::{
-    config::{Action, Address, FieldMatch, HostMatch, Listen, PathMatch, Route, Service},
+    config::{Action, Address, Certificate, FieldMatch, HostMatch, Listen, PathMatch, Route, Service},
     diagnostic::Diagnostic,
     head::is_local_name,
 };
@@ -94,6 +94,28 @@ fn duplicate(first: &Route, second: &Route, host: &HostMatch) -> Diagnostic {
         .at(second.origin.clone(), "would never be reached")
         .related(first.origin.clone(), "takes them first")
         .help("take one of them out, or tell them apart by `host`, `path`, `methods`, `headers` or `query`")
+}
+
+/// Tells each host for which two certificates are to be shown: a client names the host before it asks for a path.
+pub(super) fn tell_certificates(routes: &[Route], problems: &mut Problems) {
+    let mut shown: HashMap<&HostMatch, (&Route, &Certificate)> = HashMap::new();
+    for route in routes {
+        let Some(own) = &route.certificate else { continue };
+        let other = route.matches.hosts.iter().find_map(|host| {
+            let (first, other) = *shown.entry(host).or_insert((route, own));
+            let differs = other.chain.value != own.chain.value || other.key.value != own.key.value;
+            differs.then_some((first, other))
+        });
+        if let Some((first, other)) = other {
+            let message =
+                format!("routes `{}` and `{}` show different certificates for one host", first.name, route.name);
+            let problem = Diagnostic::error("conflict", message)
+                .at(own.chain.origin.clone(), "another one")
+                .related(other.chain.origin.clone(), "this one is shown")
+                .help("write the same `cert` and `key` in both, or leave them out in one: it counts for all routes of the host");
+            problems.push(problem);
+        }
+    }
 }
 
 /// Tells each target that is one of our own addresses: its requests would go round for ever.

@@ -1,0 +1,37 @@
+//! Who trusts whom: the certificates that a table names, and the stores that take or leave the local authority.
+//!
+//! Nothing is put into a store unless somebody has asked for it. What is put there can be told from everything else by
+//! its fingerprint, and only that is ever taken out.
+
+mod java;
+mod nss;
+mod program;
+mod stores;
+mod system;
+pub mod written;
+
+pub use stores::{Candidate, Kind, Machine, Outcome, Step, Store, Wish};
+
+use crate::{
+    config::{Config, HostMatch, Route},
+    head::is_local_name,
+};
+
+/// The hosts that a table names beside local ones, and for which it brings no certificate; a wildcard by its suffix. A new
+/// authority may vouch for them.
+pub fn hosts(config: &Config) -> Vec<String> {
+    let own = of(config.routes.iter().filter(|route| route.certificate.is_some()));
+    of(&config.routes).into_iter().filter(|host| !own.contains(host)).collect()
+}
+
+fn of<'c>(routes: impl IntoIterator<Item = &'c Route>) -> Vec<String> {
+    let named = routes.into_iter().flat_map(|route| &route.matches.hosts).filter_map(|host| match host {
+        HostMatch::Exact(name) => Some(name),
+        HostMatch::Wildcard(suffix) => Some(suffix),
+        HostMatch::AnyLocal => None,
+    });
+    let mut hosts: Vec<String> = named.filter(|host| !is_local_name(host)).cloned().collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}

@@ -1,0 +1,401 @@
+//! `trust` and `untrust`: which stores they change, that they change nothing else, and what is left of an authority that was
+//! being made when we were killed.
+//!
+//! Every test has a home of its own. The system's store is left alone: no test names it.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    client::until,
+    folder::Folder,
+    program::{Portolan, Said, portolan, run, tell},
+};
+
+/// What whoever runs the tests may have set to say whom to trust.
+const SAID: [&str; 9] = [
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NIX_SSL_CERT_FILE",
+    "JAVA_HOME",
+];
+
+fn at_home(mut command: Command, folder: &Folder) -> Command {
+    for name in SAID {
+        command.env_remove(name);
+    }
+    command.env("HOME", folder.path()).env_remove("XDG_DATA_HOME").env("XDG_RUNTIME_DIR", folder.path());
+    command
+}
+
+fn said(folder: &Folder, arguments: &[&str]) -> Said {
+    run(at_home(portolan(folder, arguments), folder))
+}
+
+fn answer(folder: &Folder, arguments: &[&str], code: i32) -> Value {
+    let said = said(folder, &[&["--json"], arguments].concat());
+    assert_eq!((said.err.as_str(), said.code), ("", code), "{said:?}");
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.out))
+}
+
+/// The authority's folder.
+fn data(folder: &Folder) -> PathBuf {
+    folder.file(".local/share/portolan")
+}
+
+/// Runs a program that a test cannot do without; `None` where it is not installed.
+fn other(program: &str, arguments: &[&str]) -> Option<String> {
+    match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            tell(format!("{program} is not installed: not tested"));
+            None
+        }
+        output => {
+            let output = output.unwrap();
+            let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success(), "{program} {arguments:?}: {told}");
+            Some(told)
+        }
+    }
+}
+
+/// A browser's store with somebody else's certificate in it; `None` where nobody can make one here.
+fn browser(folder: &Folder, place: &str) -> Option<String> {
+    let store = folder.file(place);
+    fs::create_dir_all(&store).unwrap();
+    let store = format!("sql:{}", store.display());
+    other("certutil", &["-N", "--empty-password", "-d", &store])?;
+    let theirs = folder.file("theirs.pem");
+    let key = folder.file("theirs-key.pem");
+    let (theirs, key) = (theirs.to_str().unwrap(), key.to_str().unwrap());
+    let words =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=theirs", "-out", theirs, "-keyout", key];
+    other("openssl", &words)?;
+    other("certutil", &["-A", "-d", &store, "-n", "theirs", "-t", "C,,", "-i", theirs])?;
+    Some(store)
+}
+
+/// The names in a browser's store, with how they are trusted.
+fn names_in(store: &str) -> Vec<String> {
+    let list = other("certutil", &["-L", "-d", store]).unwrap();
+    let named = list.lines().filter(|line| line.contains("C,,"));
+    named.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn browsers_trust_it_once_asked_and_lose_exactly_it() {
+    let folder = Folder::new();
+    let Some(chromium) = browser(&folder, ".pki/nssdb") else { return };
+    let Some(firefox) = browser(&folder, ".mozilla/firefox/ab12.default") else { return };
+    let first = said(&folder, &["trust", "browsers"]);
+    assert_eq!((first.code, first.out.matches(": trusts it now\n").count()), (0, 2), "{first:?}");
+    let label = &fingerprint(&folder)[..16];
+    for store in [&chromium, &firefox] {
+        let names = names_in(store);
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.contains(&format!("portolan-{label} C,,")), "{names:?}");
+    }
+    let again = said(&folder, &["trust", "browsers"]);
+    assert_eq!((again.code, again.out.matches(": trusts it already\n").count()), (0, 2), "{again:?}");
+
+    let out = said(&folder, &["untrust", "browsers"]);
+    assert_eq!((out.code, out.out.matches(": trusts it no more\n").count()), (0, 2), "{out:?}");
+    for store in [&chromium, &firefox] {
+        assert_eq!(names_in(store), ["theirs C,,"]);
+    }
+    let gone = said(&folder, &["untrust", "browsers"]);
+    assert_eq!((gone.code, gone.out.matches(": does not have it\n").count()), (0, 2), "{gone:?}");
+}
+
+fn fingerprint(folder: &Folder) -> String {
+    let certificate = data(folder).join("authority.crt");
+    let told = other("openssl", &["x509", "-noout", "-fingerprint", "-sha256", "-in", certificate.to_str().unwrap()]);
+    told.unwrap().trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase()
+}
+
+#[test]
+fn the_answer_for_programs_tells_the_authority_and_each_step() {
+    let folder =
+        Folder::with_table("[routes]\nshop = { hosts = [\"shop.dev\", \"*.mail.dev\", \"a.localhost\"], to = 1 }\n");
+    if browser(&folder, ".pki/nssdb").is_none() {
+        return;
+    }
+    let told = answer(&folder, &["trust", "browsers"], 0);
+    let authority = &told["authority"];
+    assert_eq!(authority["permits"], json!(["localhost", "test", "mail.dev", "shop.dev"]));
+    assert_eq!(authority["file"], json!(data(&folder).join("authority.crt")));
+    assert_eq!(authority["fingerprint"], fingerprint(&folder));
+    let place = folder.file(".pki/nssdb");
+    let step = json!({ "store": "chromium", "place": place, "outcome": "done", "why": null, "help": null });
+    assert_eq!(told["steps"], json!([step]));
+}
+
+#[test]
+fn a_store_that_cannot_be_changed_is_told_with_the_way_out_and_the_exit_code() {
+    let folder = Folder::new();
+    folder.write(".pki/nssdb/cert9.db", "");
+    let mut command = at_home(portolan(&folder, &["--json", "trust", "browsers"]), &folder);
+    command.env("PATH", folder.path());
+    let said = run(command);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &told["steps"][0]["outcome"]), (1, &json!("failed")), "{said:?}");
+    assert_eq!(told["steps"][0]["why"], "`certutil` is not installed");
+    assert!(told["steps"][0]["help"].as_str().unwrap().contains("sudo apt install libnss3-tools"));
+}
+
+#[test]
+fn java_trusts_it_once_asked_and_loses_exactly_it() {
+    let folder = Folder::new();
+    let Some(_) = other("keytool", &["-help"]) else { return };
+    let home = folder.file("java");
+    for place in ["bin", "lib/security"] {
+        fs::create_dir_all(home.join(place)).unwrap();
+    }
+    let program = folder.write("java/bin/keytool", "#!/bin/sh\nexec keytool \"$@\"\n");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    let store = home.join("lib/security/cacerts");
+    let keytool = |words: &[&str]| {
+        let store = ["-keystore", store.to_str().unwrap(), "-storepass", "changeit"];
+        other("keytool", &[words, &store].concat()).unwrap()
+    };
+    keytool(&["-genkeypair", "-alias", "theirs", "-keyalg", "EC", "-dname", "CN=theirs"]);
+    let java = |what: &str| {
+        let mut command = at_home(portolan(&folder, &["--json", what, "java"]), &folder);
+        let said = run({
+            command.env("JAVA_HOME", &home);
+            command
+        });
+        let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        told["steps"][0]["outcome"].clone()
+    };
+    assert_eq!((java("trust"), java("trust")), (json!("done"), json!("already")));
+    assert!(keytool(&["-list"]).contains(&format!("portolan-{}", &fingerprint(&folder)[..16])));
+    assert_eq!((java("untrust"), java("untrust")), (json!("done"), json!("already")));
+    let left = keytool(&["-list"]);
+    assert!(left.contains("theirs") && !left.contains("portolan-"), "{left}");
+}
+
+#[test]
+fn t40_the_key_is_created_for_us_alone_and_nothing_can_be_read_before_it_is_whole() {
+    let folder = Folder::new();
+    let trace = folder.file("trace");
+    let words = ["-f", "-e", "trace=open,openat,creat,chmod,fchmod,fchmodat", "-o", trace.to_str().unwrap()];
+    if !traced(&folder, &words) {
+        return;
+    }
+    let trace = fs::read_to_string(trace).unwrap();
+    let of_key: Vec<&str> =
+        trace.lines().filter(|line| line.contains("/authority.") && line.contains("O_CREAT")).collect();
+    assert!(of_key[0].contains("O_EXCL") && of_key[0].contains("0600"), "{of_key:?}");
+    assert!(!trace.lines().any(|line| line.contains("chmod")), "never opened or closed up afterwards");
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(data(&folder)), mode(data(&folder).join("authority.pem"))), (0o700, 0o600));
+}
+
+/// Runs `trust java`, where there is no Java, under strace; whether that can be done here.
+fn traced(folder: &Folder, words: &[&str]) -> bool {
+    let mut command = Command::new("strace");
+    command.args(words).arg(env!("CARGO_BIN_EXE_portolan")).args(["trust", "java"]).current_dir(folder.path());
+    match at_home(command, folder).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => tell("strace is not installed: not tested"),
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("ptrace") => tell("no tracing here: not tested"),
+        output => return output.is_ok(),
+    }
+    false
+}
+
+/// Killed at each call that changes a file, one after the other.
+#[test]
+fn f31_wherever_it_is_killed_the_next_one_starts_clean() {
+    let mut killed = 0;
+    for call in ["mkdir", "flock", "openat", "write", "fsync", "rename", "unlink"] {
+        // The calls that change nothing are those with which a program is loaded.
+        for at in (1..).take_while(|at| is_killed(call, *at)) {
+            killed += 1;
+            assert!(at < 1000, "it never comes to its end");
+        }
+    }
+    if killed == 0 {
+        return tell("nothing can be traced here: not tested");
+    }
+    assert!(killed > 20, "killed only {killed} times");
+}
+
+/// Whether there is such a call; what it leaves behind when it is killed at it must be of no matter.
+fn is_killed(call: &str, at: usize) -> bool {
+    let folder = Folder::new();
+    let told = folder.file("told");
+    let (trace, kill) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={at}"));
+    if !traced(&folder, &["-f", "-o", told.to_str().unwrap(), "-e", &trace, "-e", &kill]) {
+        return false;
+    }
+    let next = said(&folder, &["trust", "java"]);
+    assert_eq!(next.code, 0, "killed at {call} {at}: {next:?}");
+    let files = fs::read_dir(data(&folder)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<String> = files.collect();
+    files.sort();
+    assert_eq!(files, ["authority.crt", "authority.pem"], "killed at {call} {at}");
+    fs::read_to_string(&told).unwrap().contains("killed by SIGKILL")
+}
+
+#[test]
+fn untrust_takes_the_authority_away_with_everything_beside_it_and_nothing_else() {
+    let folder = Folder::new();
+    assert_eq!(said(&folder, &["trust", "java"]).code, 0);
+    let theirs = data(&folder).join("theirs.txt");
+    fs::write(&theirs, "").unwrap();
+    let some = answer(&folder, &["untrust", "java"], 0);
+    assert_eq!(some["removed"], json!([]), "other stores were not asked");
+    assert!(data(&folder).join("authority.pem").exists());
+    // The system's store does not have it, and so is only looked at.
+    let all = answer(&folder, &["untrust"], 0);
+    let gone = ["authority.crt", "authority.pem"].map(|file| data(&folder).join(file));
+    assert_eq!(all["removed"], json!(gone));
+    assert_eq!(fs::read_dir(data(&folder)).unwrap().count(), 1, "what is not ours stays");
+    assert!(theirs.exists());
+    assert!(said(&folder, &["untrust"]).out.ends_with("there is no authority in ~/.local/share/portolan\n"));
+}
+
+#[test]
+fn an_authority_that_others_may_read_is_told_with_its_cure_and_not_used() {
+    let folder = Folder::new();
+    said(&folder, &["trust", "java"]);
+    let secret = data(&folder).join("authority.pem");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = said(&folder, &["trust", "java"]);
+    assert_eq!(told.code, 1);
+    assert!(told.err.contains("error[no-authority]: ~/.local/share/portolan/authority.pem: is open"), "{}", told.err);
+    assert!(told.err.contains("`chmod 600` it"), "{}", told.err);
+    let doctor = said(&folder, &["--json", "doctor"]);
+    let told: Value = serde_json::from_str(&doctor.out).unwrap();
+    let found: Vec<&Value> =
+        told["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == "certificates").collect();
+    assert_eq!((found.len(), &found[0]["verdict"]), (1, &json!("problem")), "{found:?}");
+}
+
+#[test]
+fn certificates_of_a_route_that_are_of_no_use_are_problems_of_the_table() {
+    let folder = Folder::with_table(
+        "[routes]\nshop = { host = \"shop.dev\", to = 1, cert = \"shop.pem\", key = \"shop-key.pem\" }\n",
+    );
+    let first = |folder: &Folder, code: i32| {
+        let told = answer(folder, &["check"], code);
+        let first = &told["diagnostics"][0];
+        let at = format!("{}:{}:{}", first["file"].as_str().unwrap_or_default(), first["line"], first["column"]);
+        (first["message"].as_str().unwrap_or_default().to_owned(), at)
+    };
+    let missing = first(&folder, 1);
+    assert!(missing.0.starts_with("the certificate cannot be read: "), "{missing:?}");
+    assert_eq!(missing.1, "portolan.toml:2:44");
+    folder.write("shop.pem", "no certificate");
+    folder.write("shop-key.pem", "no key");
+    assert_eq!(first(&folder, 1).0, "the file holds no certificate in PEM form");
+    certificate(&folder, "shop.pem", "shop-key.pem");
+    certificate(&folder, "other.pem", "other-key.pem");
+    assert_eq!(answer(&folder, &["check"], 0)["errors"], 0);
+    fs::copy(folder.file("other-key.pem"), folder.file("shop-key.pem")).unwrap();
+    let mismatch = first(&folder, 1);
+    assert_eq!(mismatch.0, "the private key is not that of the certificate");
+    assert_eq!(mismatch.1, "portolan.toml:2:62");
+}
+
+fn certificate(folder: &Folder, certificate: &str, key: &str) {
+    let words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=shop.dev", "-addext"];
+    let files = [folder.file(certificate), folder.file(key)];
+    let files: [&Path; 2] = [&files[0], &files[1]];
+    let files = files.map(|file| file.to_str().unwrap());
+    let words = [&words[..], &["subjectAltName=DNS:shop.dev", "-out", files[0], "-keyout", files[1]]].concat();
+    other("openssl", &words).expect("openssl makes certificates");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
+    use crate::processes::Home;
+    let home = Home::new();
+    let authority = home.folder().file(".local/share/portolan/authority.crt");
+    let env = |home: &Home, name: &str| {
+        let mut command = home.portolan(&["run", "--name", name, "--", "sh", "-c", "env"]);
+        for said in SAID {
+            command.env_remove(said);
+        }
+        run(command).out
+    };
+    assert!(!env(&home, "before").contains("NODE_EXTRA_CA_CERTS"));
+    assert!(!authority.exists(), "nobody has asked for one");
+    let mut trust = home.portolan(&["trust", "java"]);
+    trust.env_remove("JAVA_HOME");
+    assert_eq!(run(trust).code, 0);
+    let told = env(&home, "after");
+    assert!(told.contains(&format!("NODE_EXTRA_CA_CERTS={}\n", authority.display())), "{told}");
+    if let Some(bundle) = told.lines().find_map(|line| line.strip_prefix("SSL_CERT_FILE=")) {
+        let bundle = fs::read_to_string(bundle).unwrap();
+        let ours = fs::read_to_string(&authority).unwrap();
+        assert!(bundle.len() > ours.len() && bundle.ends_with(&ours), "the system's come first");
+    }
+}
+
+const SHOP: &str =
+    "[routes]\nshop = { host = \"shop.dev\", respond = \"hello\", cert = \"shop.pem\", key = \"shop-key.pem\" }\n";
+
+/// A proxy at home.
+fn serve(folder: &Folder) -> Portolan {
+    Portolan::start(at_home(portolan(folder, &["serve", "--listen", "127.0.0.1:0"]), folder))
+}
+
+/// The certificate that is shown for a name.
+fn shown(portolan: &Portolan, name: &str) -> String {
+    let address = portolan.address().to_string();
+    let told = other("openssl", &["s_client", "-connect", &address, "-servername", name, "-showcerts"]).unwrap();
+    let from = told.find("-----BEGIN CERTIFICATE-----").expect("a certificate is shown");
+    let end = "-----END CERTIFICATE-----\n";
+    told[from..from + told[from..].find(end).unwrap() + end.len()].to_owned()
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_after_a_hangup_and_a_broken_one_is_not() {
+    let folder = Folder::with_table(SHOP);
+    certificate(&folder, "shop.pem", "shop-key.pem");
+    let written = || fs::read_to_string(folder.file("shop.pem")).unwrap();
+    let portolan = serve(&folder);
+    assert_eq!(shown(&portolan, "shop.dev"), written());
+    certificate(&folder, "shop.pem", "shop-key.pem");
+    portolan.signal(Signal::HUP);
+    until("the new one is shown", || shown(&portolan, "shop.dev") == written());
+    let before = written();
+    folder.write("shop.pem", "half a certificate");
+    portolan.signal(Signal::HUP);
+    portolan.err.wait_for(|line| line.contains("reload refused, the table stays in force (1 error in "));
+    portolan.err.wait_for(|line| line.contains("portolan.toml:2:55"));
+    assert_eq!(shown(&portolan, "shop.dev"), before);
+}
+
+#[test]
+fn whoever_trusts_the_authority_reads_every_local_name_over_https() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", respond = \"hello\" }\n");
+    let portolan = serve(&folder);
+    let authority = data(&folder).join("authority.crt");
+    assert!(!authority.exists(), "nobody has asked for https");
+    shown(&portolan, "a.localhost");
+    for host in ["a.localhost", "b.c.localhost", "localhost", "127.0.0.1"] {
+        let (port, cacert) = (portolan.address().port(), authority.to_str().unwrap());
+        let resolve = format!("{host}:{port}:127.0.0.1");
+        let url = format!("https://{host}:{port}/");
+        let words = ["-q", "-sS", "--noproxy", "*", "--cacert", cacert, "--resolve", &resolve, &url];
+        let Some(read) = other("curl", &words) else { return };
+        assert_eq!(read, "hello", "{host}");
+    }
+}
