@@ -13,12 +13,22 @@
 
 #[path = "partners/alone.rs"]
 mod alone;
+#[path = "partners/certificate.rs"]
+mod certificate;
 #[path = "partners/client.rs"]
 mod client;
+#[path = "partners/databases.rs"]
+mod databases;
+#[path = "partners/debuggers.rs"]
+mod debuggers;
 #[path = "partners/dev_servers.rs"]
 mod dev_servers;
 #[path = "partners/docker.rs"]
 mod docker;
+#[path = "partners/grpc.rs"]
+mod grpc;
+#[path = "partners/https.rs"]
+mod https;
 #[path = "partners/installed.rs"]
 mod installed;
 #[path = "partners/load.rs"]
