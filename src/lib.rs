@@ -35,7 +35,7 @@
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
 //! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`process`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`process`], [`tls`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`], [`http1`], [`tunnel`] |
 //!
 //! # Words
@@ -64,6 +64,7 @@ pub mod process;
 pub mod respond;
 pub mod supervise;
 pub mod table;
+pub mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod watch;

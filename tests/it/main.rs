@@ -19,5 +19,6 @@ mod robustness;
 mod routes;
 mod smuggling;
 mod streams;
+mod tls;
 mod truth;
 mod upgrades;
