@@ -35,7 +35,7 @@
 //! | 4 | [`live`] |
 //! | 3 | [`table`] |
 //! | 2 | [`filter`], [`upstream`], [`listen`], [`discover`], [`supervise`], [`watch`] |
-//! | 1 | [`config`], [`respond`], [`observe`], [`process`], [`tls`] |
+//! | 1 | [`config`], [`respond`], [`observe`], [`process`], [`http2`], [`tls`] |
 //! | 0 | [`diagnostic`], [`drain`], [`head`], [`http1`], [`tunnel`] |
 //!
 //! # Words
@@ -57,6 +57,7 @@ pub mod filter;
 pub mod forward;
 pub mod head;
 pub mod http1;
+pub mod http2;
 pub mod listen;
 pub mod live;
 pub mod observe;

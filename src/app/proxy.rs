@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ServerConfig;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, LocalOptions, LocalRuntime},
@@ -26,17 +27,23 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, HostMatch},
     drain::{self, Trigger, Watcher},
     forward::{Client, Common, Worker},
+    head::Host,
     listen::{
         self, BindError, Counted,
         conn::{self, Server},
         deadlines::Sweep,
+        protocols::Protocols,
     },
     live::{Change, Live, Snapshot},
     observe::Log,
     table::CompileError,
+    tls::{
+        self,
+        server::{Keys, Wanted},
+    },
     upstream::{health, pool},
 };
 
@@ -49,6 +56,7 @@ const SPARE_DESCRIPTORS: usize = 64;
 #[derive(Debug)]
 pub struct Proxy {
     live: Arc<Live>,
+    keys: Arc<Keys>,
     addresses: Vec<SocketAddr>,
     drain: Trigger,
 }
@@ -65,6 +73,9 @@ pub enum StartError {
     /// The system gives no thread or no event queue.
     #[error("the system does not let the proxy start")]
     System(#[from] io::Error),
+    /// There is no TLS without random numbers.
+    #[error("the system gives no random numbers")]
+    Tls(#[from] rustls::Error),
 }
 
 impl Proxy {
@@ -75,7 +86,11 @@ impl Proxy {
         let listeners = listen::bind(&config.listen)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let port = addresses.first().map_or(0, SocketAddr::port);
+        let wanted = wanted(&config, &addresses);
         let (live, watches) = Live::new(config, prepare)?;
+        let keys = keys(&live);
+        keys.put(wanted);
+        let tls = tls::server::config(Arc::clone(&keys))?;
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -92,10 +107,12 @@ impl Proxy {
             let accepts = listeners.take().map(|listeners| Accepts { listeners, inboxes: inboxes.clone(), limit });
             let (live, log, watcher) = (Arc::clone(&live), log.clone(), watcher.clone());
             let (common, started) = (Arc::clone(&common), started.clone());
+            let certificates = (Arc::clone(&keys), Arc::clone(&tls));
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
-                        run(&runtime, Worker::new(live.reader(), log, common, port), accepts, mail, watcher, &started);
+                        let worker = Worker::new(live.reader(), log, common, port);
+                        run(&runtime, worker, certificates, accepts, mail, watcher, &started);
                     }
                     // Nobody waits any more once another worker has failed.
                     Err(error) => drop(started.send(Err(error))),
@@ -104,7 +121,7 @@ impl Proxy {
         }
         drop(started);
         starting.iter().take(count).collect::<io::Result<()>>()?;
-        Ok(Self { live, addresses, drain })
+        Ok(Self { live, keys, addresses, drain })
     }
 
     /// Where it listens; the first one is the one to tell.
@@ -125,7 +142,9 @@ impl Proxy {
     /// Puts another table in force for every request that begins from now on, once `prepare` has seen it. Where it listens
     /// does not change.
     pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, CompileError> {
+        let wanted = wanted(&config, &self.addresses);
         let (change, watches) = self.live.swap(config, prepare)?;
+        self.keys.put(wanted);
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -146,6 +165,32 @@ fn connection_limit() -> usize {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
     (descriptors / 2).saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS)
+}
+
+/// Whose certificate is shown, and what is agreed on with clients.
+type Certificates = (Arc<Keys>, Arc<ServerConfig>);
+
+/// Shown for hosts that the table in force knows.
+fn keys(live: &Arc<Live>) -> Arc<Keys> {
+    let folder = tls::folder::default().inspect_err(|error| {
+        tracing::warn!(target: "portolan", "https is not served: {error}");
+    });
+    let live = Arc::clone(live);
+    let is_ours = move |name: &str| Host::parse(name.as_bytes()).is_ok_and(|host| live.current().table.knows(&host));
+    Arc::new(Keys::new(folder.unwrap_or_default(), is_ours))
+}
+
+/// What the table says of certificates.
+fn wanted(config: &Config, addresses: &[SocketAddr]) -> Wanted {
+    let named = |host: &HostMatch| match host {
+        HostMatch::Exact(name) | HostMatch::Wildcard(name) => Some(name.clone()),
+        HostMatch::AnyLocal => None,
+    };
+    Wanted {
+        hosts: config.routes.iter().flat_map(|route| &route.matches.hosts).filter_map(named).collect(),
+        addresses: addresses.iter().map(SocketAddr::ip).collect(),
+        own: Vec::new(),
+    }
 }
 
 /// A connection on its way to its worker.
@@ -177,6 +222,7 @@ type Serve = Rc<dyn Fn(TcpStream, Client)>;
 fn run(
     runtime: &LocalRuntime,
     worker: Worker,
+    certificates: Certificates,
     accepts: Option<Accepts>,
     mut mail: Mail,
     mut watcher: Watcher,
@@ -187,7 +233,7 @@ fn run(
         let (worker, sweep) = (Rc::new(worker), Rc::<Sweep<Client>>::default());
         spawn_local(sweep_connections(Rc::clone(&sweep)));
         spawn_local(sweep_worker(Rc::clone(&worker)));
-        let serve = server(worker, Rc::clone(&sweep), work);
+        let serve = server(worker, certificates, Rc::clone(&sweep), work);
         let accepting = accepts.map(|accepts| accept_all(&serve, accepts)).unwrap_or_default();
         let _ = started.send(Ok(()));
         loop {
@@ -264,13 +310,21 @@ fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, cl
 }
 
 /// How a worker serves a connection: in a task of its own, which the drain waits for.
-fn server(worker: Rc<Worker>, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
-    let handler = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
-    let server = Rc::new(Server::new(handler));
+fn server(worker: Rc<Worker>, (keys, tls): Certificates, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
+    let within = Rc::clone(&worker);
+    let within = move |seat, connection, came| Rc::clone(&within).handle(seat, connection, came);
+    let protocols = Rc::new(Protocols::new(within, keys, tls));
+    let bare = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
+    let servers = Rc::new((Server::new(bare), protocols));
     Rc::new(move |stream, client| {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let place = sweep.enter(client.guarded(work.guard()));
-        spawn_local(Rc::clone(&server).serve(stream, place));
+        let servers = Rc::clone(&servers);
+        spawn_local(async move {
+            if let Some(foreign) = servers.0.serve(stream, place).await {
+                Box::pin(Rc::clone(&servers.1).serve(foreign)).await;
+            }
+        });
     })
 }

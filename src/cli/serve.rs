@@ -431,6 +431,7 @@ fn told(error: StartError, listen: &Listen) -> Stop {
         StartError::System(error) => {
             Diagnostic::error("system", format!("the system does not let the proxy start: {}", without_number(&error)))
         }
+        StartError::Tls(error) => Diagnostic::error("system", format!("the system gives no random numbers: {error}")),
     };
     problem.into()
 }

@@ -46,6 +46,8 @@ pub(super) enum Failure {
     Crowded { route: Arc<str>, target: String },
     #[error("every target of the route is ill")]
     Unhealthy { route: Arc<str>, targets: String },
+    #[error("the connection was made for another host")]
+    Misdirected,
     #[error("the client has left")]
     ClientLeft,
     #[error("a fault of ours")]
@@ -89,6 +91,7 @@ impl Reason {
             Self::Dial(ConnectError::Timeout(_)) => Cause::ConnectTimeout,
             Self::Dial(ConnectError::Refused(_)) => Cause::ConnectRefused,
             Self::Dial(ConnectError::Exhausted) => Cause::Overloaded,
+            Self::Dial(ConnectError::Tls(_)) => Cause::TlsFailed,
             Self::Dial(ConnectError::Absent(absence)) => match absence.kind {
                 Absent::Starting => Cause::Starting,
                 Absent::Gone => Cause::NoProcess,
@@ -109,6 +112,9 @@ impl Reason {
             Cause::ConnectTimeout => format!("raise `connect_timeout` at {origin}, or see why the program is stuck"),
             Cause::BadRequest => "look at what the client sends: the program is not at fault".into(),
             Cause::UpstreamTimeout => format!("raise `timeout` at {origin}, or see what the program waits for"),
+            Cause::TlsFailed => {
+                format!("write `insecure = true` to take any certificate, or http:// for none, at {origin}")
+            }
             Cause::Overloaded => "raise `ulimit -n`, or ask less at once".into(),
             Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
             _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
@@ -126,6 +132,7 @@ impl Failure {
             Self::Refused(Refusal::Connect) => Cause::MethodRefused,
             Self::Refused(_) | Self::ClientLeft => Cause::BadRequest,
             Self::UnknownHost => Cause::UnknownHost,
+            Self::Misdirected => Cause::Misdirected,
             Self::NoRoute => Cause::NoRoute,
             Self::Loop => Cause::Loop,
             Self::NoFile { missing, route } => missing.page(route).cause,
@@ -184,6 +191,9 @@ impl Failure {
         match self {
             Self::Refused(refusal) => Page { allow: allowed(*refusal), ..Page::new(cause, refusal.to_string()) },
             Self::UnknownHost => Page::new(cause, format!("host {} is neither local nor named by a route", head.host)),
+            Self::Misdirected => Page::new(cause, format!("the connection was not made for host {}", head.host)).help(
+                "connect to each host by its own name: the certificate is shown for the name in the handshake (SNI)",
+            ),
             Self::NoRoute => no_route(head, setting),
             Self::Loop => Page::new(cause, "the request came back to the proxy that it had left")
                 .note(format!("its Via field says: {}", head.text("via").unwrap_or_default()))

@@ -21,8 +21,9 @@ use crate::{
         head::{Field, HeadError, Known, Request, Response, Version},
         write,
     },
-    listen::Counted,
+    listen::{Counted, protocols::Whose},
     respond::pages::milliseconds,
+    tls::server::Keys,
 };
 
 /// Why a head is refused before it is routed.
@@ -55,14 +56,54 @@ pub struct Client {
     pub peer: IpAddr,
     /// What it asked: that of the listener, for nearly all of them.
     asked: Arc<SocketAddr>,
+    /// What it came by, where that is no bare connection of HTTP/1.
+    by: Option<Arc<By>>,
     _counted: Option<Counted>,
     _guard: Option<Guard>,
+}
+
+/// What a client came by.
+#[derive(Debug, Clone, Default)]
+struct By {
+    tls: Option<Tls>,
+    is_http2: bool,
+}
+
+/// TLS, and the host that the client named to it.
+#[derive(Debug, Clone)]
+struct Tls {
+    keys: Arc<Keys>,
+    name: Option<String>,
 }
 
 impl Client {
     /// The client behind an accepted connection.
     pub fn new(peer: SocketAddr, asked: Arc<SocketAddr>) -> Self {
-        Self { peer: peer.ip().to_canonical(), asked, _counted: None, _guard: None }
+        Self { peer: peer.ip().to_canonical(), asked, by: None, _counted: None, _guard: None }
+    }
+
+    /// `https` behind TLS.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls().is_some() { "https" } else { "http" }
+    }
+
+    /// Whether it asks on a stream of HTTP/2.
+    pub fn speaks_http2(&self) -> bool {
+        self.by.as_ref().is_some_and(|by| by.is_http2)
+    }
+
+    /// Whether its connection is one for `host`: what certificate was shown on it speaks for that host.
+    pub fn may_ask(&self, host: &Host<'_>) -> bool {
+        self.tls().is_none_or(|tls| tls.keys.covers(tls.name.as_deref(), host.name()))
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        self.by.as_ref()?.tls.as_ref()
+    }
+
+    /// Within the connection of this client, which is counted and waited for as long as there is anything within it.
+    fn within(&self, by: By) -> Self {
+        Self { by: Some(Arc::new(by)), ..Self::new(SocketAddr::new(self.peer, 0), Arc::clone(&self.asked)) }
     }
 
     /// Our end.
@@ -80,6 +121,17 @@ impl Client {
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { _guard: Some(guard), ..self }
+    }
+}
+
+impl Whose for Client {
+    fn over_tls(&self, keys: &Arc<Keys>, name: Option<&str>) -> Self {
+        self.within(By { tls: Some(Tls { keys: Arc::clone(keys), name: name.map(str::to_owned) }), is_http2: false })
+    }
+
+    fn on_stream(&self) -> Self {
+        let by = self.by.as_deref().cloned().unwrap_or_default();
+        self.within(By { is_http2: true, ..by })
     }
 }
 
@@ -324,7 +376,7 @@ impl Outgoing<'_> {
         self.write_connection(fields);
         fields.field(b"x-forwarded-for", address(self.client.peer, &mut [0; MAX_ADDRESS]));
         fields.field(b"x-forwarded-host", self.checked.field);
-        fields.field(b"x-forwarded-proto", b"http");
+        fields.field(b"x-forwarded-proto", self.client.scheme().as_bytes());
         fields.field(b"x-forwarded-port", decimal(self.client.asked.port().into(), &mut digits));
         fields.field(b"via", self.via.as_bytes());
     }

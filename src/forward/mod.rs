@@ -79,9 +79,10 @@ pub struct Worker {
     pools: Rc<Pools>,
     log: Log,
     common: Arc<Common>,
-    /// Our name in Via, and our member of it.
+    /// Our name in Via.
     name: String,
-    via: String,
+    /// Our member of it, for requests that come in HTTP/1 and in HTTP/2.
+    via: [String; 2],
     /// What the clock says, as a Date field (RFC 9110 §5.6.7).
     date: Cell<[u8; 29]>,
 }
@@ -98,7 +99,7 @@ impl Worker {
     /// A worker of the proxy that listens on `port`, by which it is told from others in Via.
     pub fn new(live: Reader, log: Log, common: Arc<Common>, port: u16) -> Self {
         let name = format!("portolan:{port}");
-        let via = format!("1.1 {name}");
+        let via = ["1.1", "2"].map(|version| format!("{version} {name}"));
         Self { live, pools: Rc::default(), log, common, name, via, date: Cell::new(date()) }
     }
 
@@ -124,7 +125,7 @@ impl Worker {
                 Box::pin(self.refuse_nonsense(client, deadlines, &mut connection, error)).await;
                 return connection;
             }
-            Came::End => return connection,
+            Came::End | Came::Foreign(_) => return connection,
         };
         let exchange = self.log.begin(|| record(&request)).map(Box::new);
         let mut asked = Asked { request: &request, client, deadlines, exchange };
@@ -213,6 +214,9 @@ impl Worker {
         if !snapshot.table.knows(&checked.host) {
             return Err(Failure::UnknownHost);
         }
+        if !asked.client.may_ask(&checked.host) {
+            return Err(Failure::Misdirected);
+        }
         if head::has_been_here(request, &self.name) {
             return Err(Failure::Loop);
         }
@@ -268,7 +272,7 @@ impl Worker {
             request: asked.request,
             client: asked.client,
             checked,
-            via: &self.via,
+            via: &self.via[usize::from(asked.client.speaks_http2())],
             target: edits.target.as_deref(),
             authority: edits.authority,
             edits: edits.fields,
@@ -284,6 +288,11 @@ impl Asked<'_> {
         if let Some(exchange) = &mut self.exchange {
             note(exchange.record());
         }
+    }
+
+    /// Whether the connection may leave HTTP.
+    fn asks_for_another_protocol(&self) -> bool {
+        head::upgrade(self.request).is_some()
     }
 
     /// How it ended.

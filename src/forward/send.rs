@@ -16,7 +16,7 @@ use super::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    config::{Address, NO_EDITS, Sought},
+    config::{Address, NO_EDITS, Protocol, Sought},
     filter::ResponseEdits,
     http1::{
         body::Framing,
@@ -58,6 +58,8 @@ struct Broken {
 enum Again {
     /// No byte of it was taken, whatever it is.
     Unsent,
+    /// The program says that it did nothing with it (RFC 9113 §8.7), whatever it is.
+    Unprocessed,
     /// An idempotent request may be repeated: on a new connection where this was an old one, and on any where the route
     /// expects its program to restart.
     IfIdempotent,
@@ -102,7 +104,7 @@ impl Worker {
         let mut way = Way::new(route, forward)?;
         let mut sending = Sending {
             outgoing,
-            whole: if is_replayable(outgoing) {
+            whole: if is_replayable(outgoing, way.endpoint.protocol()) {
                 Box::pin(whole(asked, serving)).await.map_err(|reason| way.failed(reason))?
             } else {
                 Vec::new()
@@ -119,7 +121,7 @@ impl Worker {
         };
         let is_idempotent = is_idempotent(outgoing.request.method());
         let has_no_body_left = serving.is_read();
-        let mut kept = self.pools.kept(way.endpoint.id());
+        let mut kept = self.pools.kept(way.endpoint, outgoing.upgrade.is_some());
         loop {
             let lease = match kept.take() {
                 Some(lease) => lease,
@@ -137,11 +139,12 @@ impl Worker {
             let in_flight = is_counted.then(|| way.endpoint.begin());
             let Err(broken) = exchange(asked, serving, lease, &sending).await else { return Ok(()) };
             drop(in_flight);
+            let has_whole_body = has_no_body_left || serving.waits_for_continue();
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
                 Again::Unsent => reused || way.restarts_left > 0,
+                Again::Unprocessed => way.tries_left > 0 && has_whole_body,
                 Again::IfIdempotent => {
-                    let has_whole_body = has_no_body_left || serving.waits_for_continue();
                     let tries_left = if reused { way.tries_left } else { 0 };
                     tries_left + way.restarts_left > 0 && is_idempotent && has_whole_body
                 }
@@ -150,7 +153,8 @@ impl Worker {
             if !may_repeat {
                 return Err(way.failed(broken.reason));
             }
-            if (reused && way.tries_left > 0) || way.restarts_left == 0 {
+            let takes_another = reused || broken.again == Again::Unprocessed;
+            if (takes_another && way.tries_left > 0) || way.restarts_left == 0 {
                 way.tries_left = way.tries_left.saturating_sub(1);
             } else {
                 way.restarts_left -= 1;
@@ -191,7 +195,7 @@ impl<'r> Way<'r> {
     async fn dial(&mut self, asked: &mut Asked<'_>, pools: &Rc<Pools>) -> Result<Lease, Failure> {
         loop {
             asked.record(|record| record.target = self.endpoint.whereabouts());
-            match pools.dial(self.endpoint, self.forward.connect_timeout).await {
+            match pools.dial(self.endpoint, asked.asks_for_another_protocol(), self.forward.connect_timeout).await {
                 Ok(connection) => return Ok(connection),
                 Err(_) if self.tries_left > 0 && self.forward.upstream.endpoints().nth(1).is_some() => {
                     self.tries_left -= 1;
@@ -290,11 +294,11 @@ async fn while_there<C: Transport, T>(
     result
 }
 
-/// Whether the body is kept, so that the request could be sent twice.
-fn is_replayable(outgoing: &Outgoing<'_>) -> bool {
+/// Whether the body is kept, so that the request could be sent twice. Over HTTP/2 a program can refuse any request unseen.
+fn is_replayable(outgoing: &Outgoing<'_>, protocol: Protocol) -> bool {
     let request = outgoing.request;
     let is_small = matches!(request.framing(), Framing::Length(1..=REPLAYABLE));
-    is_small && is_idempotent(request.method()) && !request.expects_continue()
+    is_small && (is_idempotent(request.method()) || protocol != Protocol::Http) && !request.expects_continue()
 }
 
 /// RFC 9110 §9.2.2
@@ -464,13 +468,16 @@ impl Broken {
     fn of<C: Transport>(failed: Failed<Reason>, exchange: &Exchange<'_, '_, C, Stream>) -> Self {
         let again = match &failed {
             Failed::Unsent => Again::Unsent,
+            Failed::Unprocessed => Again::Unprocessed,
             Failed::Closed { heard: false } => Again::IfIdempotent,
             _ => Again::Never,
         };
         let reason = match failed {
             Failed::ClientLeft => Reason::ClientLeft,
             Failed::Upload(_) => Reason::Upload,
-            Failed::Unsent | Failed::Closed { .. } => Reason::Closed(Box::new(Reached::of(exchange))),
+            Failed::Unsent | Failed::Unprocessed | Failed::Closed { .. } => {
+                Reason::Closed(Box::new(Reached::of(exchange)))
+            }
             Failed::Refused(reason) => reason,
             Failed::Head(_) | Failed::TooManyInterim => {
                 Reason::Invalid(format!("its answer is not valid: {failed}"), start(exchange.unanswered()))

@@ -114,6 +114,8 @@ pub struct Decoder {
     state: State,
     /// Content that was passed on, in bytes.
     count: u64,
+    /// What stood behind the last chunk, where that was not passed on with the framing.
+    trailers: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -135,12 +137,17 @@ impl Decoder {
             Framing::Chunked => State::Chunked(Chunked::default()),
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, count: 0 }
+        Self { state, count: 0, trailers: Vec::new() }
     }
 
     /// Whether all of it was read.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
+    }
+
+    /// The lines behind the last chunk, each with its line end, where the framing is not passed on.
+    pub fn trailers(&self) -> &[u8] {
+        self.trailers.strip_suffix(b"\r\n").unwrap_or_default()
     }
 
     /// How much of its content was read, in bytes.
@@ -197,6 +204,7 @@ impl Decoder {
             State::Chunked(chunked) => {
                 let taken = chunked.decode(out, encoding == Encoding::AsItCame, &mut self.count, trailer)?;
                 if chunked.is_done() {
+                    self.trailers = std::mem::take(chunked).into_trailers();
                     self.state = State::Done;
                 }
                 taken

@@ -86,6 +86,11 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// The trailer section, where the framing was not passed on.
+    pub(super) fn into_trailers(self) -> Vec<u8> {
+        self.trailers
+    }
+
     /// Reads on in the input; passes the framing on too where `framed`. Returns how much of the input was taken.
     pub(super) fn decode(
         &mut self,
@@ -168,7 +173,9 @@ impl Chunked {
                         if self.trailers_end() {
                             self.state = State::Done;
                             pass_on_trailers(&self.trailers, framed, out, &trailer)?;
-                            self.trailers = Vec::new();
+                            if framed {
+                                self.trailers = Vec::new();
+                            }
                         }
                     }
                 }

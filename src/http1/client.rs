@@ -42,6 +42,11 @@ impl<P: Transport> Idle<P> {
         Self { stream, used: false }
     }
 
+    /// One of a connection that carried requests before.
+    pub fn shared(stream: P, used: bool) -> Self {
+        Self { stream, used }
+    }
+
     /// Whether it carried a request before: then its end may be that of an old connection, and no answer to the next.
     pub fn is_used(&self) -> bool {
         self.used
@@ -65,6 +70,9 @@ pub enum Failed<E> {
     /// Nothing of the request was taken.
     #[error("the connection had ended before the request")]
     Unsent,
+    /// The program says that it did nothing with it (RFC 9113 §8.7).
+    #[error("the program refused to look at the request")]
+    Unprocessed,
     /// The connection ended, or broke.
     #[error("the connection ended before an answer")]
     Closed {
@@ -314,6 +322,9 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 }
                 // What is there goes out, and its end is found again.
                 Ok(Input::End) if self.waiting.is_some() => self.wait_no_longer(),
+                Ok(Input::End) | Err(_) if self.program.is_unprocessed() => {
+                    return Poll::Ready(Err(Failed::Unprocessed));
+                }
                 Ok(Input::End) | Err(_) => {
                     let up = &self.client.up;
                     let is_untouched = !heard && up.unwritten.written() == 0 && up.count() == 0;

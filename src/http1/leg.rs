@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::{client, server};
 
 use super::{
     body::Out,
@@ -31,6 +32,16 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
 
     /// From now on a close tells the other end that something broke.
     fn reset(&mut self);
+
+    /// Whether the other end reads trailers without saying so.
+    fn takes_trailers(&self) -> bool {
+        false
+    }
+
+    /// Whether the other end has said that it did nothing with what was sent (RFC 9113 §8.7).
+    fn is_unprocessed(&self) -> bool {
+        false
+    }
 }
 
 /// What is known of the other end of a stream.
@@ -74,6 +85,31 @@ impl Transport for TcpStream {
         let _ = self.set_zero_linger();
     }
 }
+
+/// What the socket beneath tells is true of what is carried on it; what was decrypted and not read yet is found by reading.
+macro_rules! watch_beneath {
+    ($stream:ty) => {
+        impl<S: Transport> Transport for $stream {
+            fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
+                self.get_mut().0.watch(cx)
+            }
+
+            fn is_quiet(&mut self) -> bool {
+                let mut byte = [0];
+                let read =
+                    Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+                read.is_pending()
+            }
+
+            fn reset(&mut self) {
+                self.get_mut().0.reset();
+            }
+        }
+    };
+}
+
+watch_beneath!(client::TlsStream<S>);
+watch_beneath!(server::TlsStream<S>);
 
 impl Transport for UnixStream {
     watch!();
@@ -142,6 +178,16 @@ impl<S: Transport> Leg<S> {
     /// Whether the other end is still there.
     pub fn watch(&mut self, cx: &mut Context<'_>) -> Watch {
         self.stream.watch(cx)
+    }
+
+    /// Whether the other end reads trailers without saying so.
+    pub(super) fn takes_trailers(&self) -> bool {
+        self.stream.takes_trailers()
+    }
+
+    /// Whether the other end has said that it did nothing with what was sent.
+    pub(super) fn is_unprocessed(&self) -> bool {
+        self.stream.is_unprocessed()
     }
 
     /// From now on a close tells the other end that something broke.

@@ -15,6 +15,7 @@ mod chunked;
 pub mod client;
 pub mod head;
 pub mod leg;
+pub mod rewound;
 pub mod scratch;
 pub mod server;
 pub mod transfer;

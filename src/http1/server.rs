@@ -13,6 +13,7 @@ use super::{
     body::{Encoding, Framing, Out},
     head::{HeadError, Known, Read, Request, Version, is_worth_reading},
     leg::{Input, Leg, Transport, Watch},
+    rewound::Rewound,
     transfer::{Broken, Trailers, Transfer},
     write,
 };
@@ -24,6 +25,8 @@ pub struct Connection<S> {
     /// How much of an unfinished head was tried in vain.
     tried: u32,
     goes_on: GoesOn,
+    /// Whether it has said nothing yet.
+    is_new: bool,
 }
 
 /// How a connection goes on after an exchange.
@@ -41,6 +44,31 @@ pub enum GoesOn {
     Reset,
 }
 
+/// What a connection may begin with that is no request of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// A record of a handshake (RFC 8446 §5.1).
+    Tls,
+    /// The preface of HTTP/2 (RFC 9113 §3.4).
+    Http2,
+}
+
+impl Speech {
+    /// What `input` begins with, as far as that is there.
+    fn of(input: &[u8]) -> Option<Self> {
+        const HANDSHAKE: u8 = 22;
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        // As much of it as no request of HTTP/1 begins with.
+        const ENOUGH: usize = 12;
+        let common = input.len().min(PREFACE.len());
+        if input.first() == Some(&HANDSHAKE) {
+            Some(Self::Tls)
+        } else {
+            (common >= ENOUGH && input[..common] == PREFACE[..common]).then_some(Self::Http2)
+        }
+    }
+}
+
 /// What came on a connection.
 #[derive(Debug)]
 pub enum Came {
@@ -48,6 +76,8 @@ pub enum Came {
     Request(Request),
     /// Something else; where the next request would begin nobody knows.
     Nonsense(HeadError),
+    /// Another language, from the first byte on; nothing of it was taken.
+    Foreign(Speech),
     /// Its end.
     End,
 }
@@ -55,7 +85,7 @@ pub enum Came {
 impl<S: Transport> Connection<S> {
     /// A connection on which nothing was read yet.
     pub fn new(stream: S) -> Self {
-        Self { leg: Leg::new(stream), tried: 0, goes_on: GoesOn::Yes }
+        Self { leg: Leg::new(stream), tried: 0, goes_on: GoesOn::Yes, is_new: true }
     }
 
     /// Reads the next head.
@@ -64,15 +94,16 @@ impl<S: Transport> Connection<S> {
             return Poll::Ready(Came::End);
         }
         let mut tried = self.tried as usize;
+        let is_new = self.is_new;
         // Requests that came together with an earlier one.
         if tried == 0
             && self.leg.has_read_ahead()
-            && let Some(came) = self.leg.look(|input, _| read_head(input, &mut tried))
+            && let Some(came) = self.leg.look(|input, _| read_head(input, &mut tried, is_new))
         {
             return Poll::Ready(self.came(came));
         }
         loop {
-            let read = self.leg.poll_read(cx, |_, input, _| read_head(input, &mut tried));
+            let read = self.leg.poll_read(cx, |_, input, _| read_head(input, &mut tried, is_new));
             self.tried = u32::try_from(tried).unwrap_or(u32::MAX);
             match ready!(read) {
                 Ok(Input::Bytes(Some(came))) => return Poll::Ready(self.came(came)),
@@ -84,6 +115,7 @@ impl<S: Transport> Connection<S> {
 
     fn came(&mut self, came: Came) -> Came {
         self.tried = 0;
+        self.is_new = false;
         // Until the exchange is finished.
         self.goes_on = GoesOn::Broken;
         came
@@ -116,7 +148,7 @@ impl<S: Transport> Connection<S> {
             up: Transfer::new(request.framing(), Encoding::AsItCame, announced(request)),
             version: request.version(),
             to_head: request.method() == "HEAD",
-            takes_trailers: request.takes_trailers(),
+            takes_trailers: nonsense.leg.takes_trailers() || request.takes_trailers(),
             willing: request.keeps_alive(),
             unread: false,
             waits_for_continue: request.expects_continue(),
@@ -127,6 +159,12 @@ impl<S: Transport> Connection<S> {
     /// How it goes on.
     pub fn goes_on(&self) -> GoesOn {
         self.goes_on
+    }
+
+    /// The stream, and what was read of a language that is not this one.
+    pub fn into_foreign(self) -> Rewound<S> {
+        let (stream, early) = self.leg.into_bare();
+        Rewound::new(early, stream)
     }
 
     /// The connection, to close it in the way that [`Self::goes_on`] asks for.
@@ -146,7 +184,7 @@ fn announced(request: &Request) -> Trailers {
 
 /// A head from the front of `input`, if it is all there. `tried` bytes of it were tried before: a head that comes byte by
 /// byte is not read anew with each of them.
-fn read_head(input: &[u8], tried: &mut usize) -> (usize, Option<Came>) {
+fn read_head(input: &[u8], tried: &mut usize, is_new: bool) -> (usize, Option<Came>) {
     // Empty lines before a request mean nothing (RFC 9112 §2.2).
     let mut head = input;
     while let [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] = head {
@@ -162,7 +200,10 @@ fn read_head(input: &[u8], tried: &mut usize) -> (usize, Option<Came>) {
             *tried = head.len();
             (empty, None)
         }
-        Err(error) => (input.len(), Some(Came::Nonsense(error))),
+        Err(error) => match Speech::of(input).filter(|_| is_new) {
+            Some(speech) => (0, Some(Came::Foreign(speech))),
+            None => (input.len(), Some(Came::Nonsense(error))),
+        },
     }
 }
 

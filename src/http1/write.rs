@@ -58,7 +58,7 @@ pub(super) fn connection(out: &mut Vec<u8>, version: Version, goes_on: bool) {
 }
 
 /// The line before a chunk (RFC 9112 §7.1).
-pub(super) fn chunk_size(out: &mut Vec<u8>, size: u64) {
+pub fn chunk_size(out: &mut Vec<u8>, size: u64) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let digits = (u64::BITS - size.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {

@@ -14,7 +14,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use super::deadlines::{Deadlines, HEAD, KEEP_ALIVE, Limit, Place, Seat};
 use crate::http1::{
     leg::{Leg, Transport, Watch},
-    server::{Came, Connection, GoesOn},
+    rewound::Rewound,
+    server::{Came, Connection, GoesOn, Speech},
 };
 
 /// What is read and thrown away behind an answer whose request was not wanted to its end, so that the close does
@@ -35,6 +36,17 @@ pub struct Server<H, F> {
     ready: RefCell<Vec<Pin<Box<Option<F>>>>>,
 }
 
+/// A connection that begins in another language.
+#[derive(Debug)]
+pub struct Foreign<S, T> {
+    /// Which one.
+    pub speech: Speech,
+    /// All of it.
+    pub stream: Rewound<S>,
+    /// Its limits, of which that for a first head has begun.
+    pub place: Place<T>,
+}
+
 /// How many places lie ready for later exchanges; there are as many in use as exchanges under way.
 const READY: usize = 256;
 
@@ -44,8 +56,13 @@ impl<H, F: Future> Server<H, F> {
         Self { handler, ready: RefCell::default() }
     }
 
-    /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
-    pub fn serve<S, T>(self: Rc<Self>, stream: S, place: Place<T>) -> impl Future<Output = ()>
+    /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand. Returns what
+    /// speaks another language than HTTP/1.
+    pub fn serve<S, T>(
+        &self,
+        stream: S,
+        place: Place<T>,
+    ) -> impl Future<Output = Option<Foreign<S, T>>> + use<'_, S, T, H, F>
     where
         S: Transport,
         H: Fn(Rc<Seat<T>>, Connection<S>, Came) -> F,
@@ -62,8 +79,12 @@ impl<H, F: Future> Server<H, F> {
             let deadlines = &place.seat().deadlines;
             loop {
                 let came = next(&mut connection, deadlines).await;
-                if matches!(came, Came::End) {
-                    break;
+                match came {
+                    Came::End => break,
+                    Came::Foreign(speech) => {
+                        return Some(Foreign { speech, stream: connection.into_foreign(), place });
+                    }
+                    Came::Request(_) | Came::Nonsense(_) => {}
                 }
                 deadlines.disarm_all();
                 connection = self.carry((self.handler)(Rc::clone(place.seat()), connection, came)).await;
@@ -76,6 +97,7 @@ impl<H, F: Future> Server<H, F> {
                 GoesOn::Reset => connection.into_leg().reset(),
                 GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
             }
+            None
         }
     }
 
@@ -188,7 +210,7 @@ mod tests {
     async fn a_connection_that_waits_stays_in_its_budget() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a listener");
         let stream = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a stream");
-        let server = Rc::new(Server::new(async |_, connection, _: Came| connection));
+        let server = Server::new(async |_, connection, _: Came| connection);
         let serving = server.serve(stream, Rc::new(Sweep::default()).enter(()));
         let size = size_of_val(&serving);
         assert!(size <= BUDGET, "{size} bytes");

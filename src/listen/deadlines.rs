@@ -237,6 +237,11 @@ impl<T> Place<T> {
         &self.seat
     }
 
+    /// A place for what is carried within this connection.
+    pub fn within(&self, client: impl FnOnce(&T) -> T) -> Self {
+        self.sweep.enter(client(&self.seat.client))
+    }
+
     /// The sweep will wake the task of `cx`.
     pub(super) fn wake_me(&self, cx: &Context<'_>) {
         let mut entries = self.sweep.entries.borrow_mut();

@@ -4,6 +4,8 @@
 
 pub mod conn;
 pub mod deadlines;
+pub mod protocols;
+pub mod within;
 
 use std::{
     io,

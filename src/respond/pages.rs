@@ -62,6 +62,10 @@ pub enum Cause {
     Loop,
     /// A dev server does not answer to the host name.
     HostRefused,
+    /// The connection was made for another host, whose certificate was shown (RFC 9110 §15.5.20).
+    Misdirected,
+    /// The target's certificate is not to be trusted, or it does not speak TLS.
+    TlsFailed,
 }
 
 impl Cause {
@@ -74,13 +78,14 @@ impl Cause {
             Self::UriTooLong => 414,
             Self::HeadTooLarge => 431,
             Self::UnknownCoding => 501,
-            Self::UnknownHost => 421,
+            Self::UnknownHost | Self::Misdirected => 421,
             Self::HostRefused => 403,
             Self::Internal => 500,
             Self::ConnectRefused
             | Self::UpstreamClosed
             | Self::BadUpstreamReply
             | Self::NoProcess
+            | Self::TlsFailed
             | Self::WrongOwner => 502,
             Self::Starting | Self::HoldExpired | Self::Unhealthy | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
@@ -113,6 +118,8 @@ impl Cause {
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Loop => "loop",
             Self::HostRefused => "host-refused",
+            Self::Misdirected => "misdirected",
+            Self::TlsFailed => "tls-failed",
         }
     }
 
@@ -141,6 +148,8 @@ impl Cause {
             Self::UpstreamTimeout => "The app has not answered in time",
             Self::Loop => "The request goes in a circle",
             Self::HostRefused => "The app refuses this host name",
+            Self::Misdirected => "This connection is for another host",
+            Self::TlsFailed => "The target cannot be trusted",
         }
     }
 
@@ -284,12 +293,39 @@ pub enum Tongue {
     Problem,
     /// One line, to somebody at a shell.
     Text,
+    /// `grpc-status` and `grpc-message`, to a call.
+    Grpc(GrpcKind),
+}
+
+/// Which of its two forms a call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcKind {
+    /// Over HTTP/2.
+    Plain,
+    /// From a page.
+    Web,
+}
+
+impl GrpcKind {
+    fn of(content_type: &str) -> Option<Self> {
+        let rest = content_type.strip_prefix("application/grpc")?;
+        match rest.strip_prefix("-web") {
+            Some(rest) => is_end_of_type(rest).then_some(Self::Web),
+            None => is_end_of_type(rest).then_some(Self::Plain),
+        }
+    }
+}
+
+fn is_end_of_type(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(['+', ';', '-'])
 }
 
 impl Tongue {
     /// The tongue that the asker speaks.
     pub fn of(head: &RequestHead<'_>) -> Self {
-        if prefers_html(head.text("accept").unwrap_or_default()) {
+        if let Some(kind) = head.text("content-type").and_then(GrpcKind::of) {
+            Self::Grpc(kind)
+        } else if prefers_html(head.text("accept").unwrap_or_default()) {
             Self::Html
         } else if head.text("user-agent").is_some_and(is_shell_tool) {
             Self::Text
@@ -371,7 +407,12 @@ pub fn page(page: &Page<'_>, tongue: Tongue) -> Answer {
 const NAME_IT: &str = "if this name is meant to lead here, put it into the `hosts` of a route";
 
 fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
+    let mut status = page.status();
     let (kind, body) = match tongue {
+        Tongue::Grpc(kind) => {
+            status = 200;
+            (if kind == GrpcKind::Web { "application/grpc-web+proto" } else { "application/grpc" }, String::new())
+        }
         Tongue::Html => match html(page) {
             Ok(html) => ("text/html; charset=utf-8", html),
             Err(error) => {
@@ -382,7 +423,11 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
         Tongue::Problem => ("application/problem+json", problem(page)),
         Tongue::Text => ("text/plain; charset=utf-8", line(page)),
     };
-    let mut answer = Answer::typed(page.status(), kind, body).with("x-portolan-error", page.cause.word().to_owned());
+    let mut answer = Answer::typed(status, kind, body).with("x-portolan-error", page.cause.word().to_owned());
+    if let Tongue::Grpc(_) = tongue {
+        answer = answer.with("grpc-status", grpc_status(page.status()).to_string());
+        answer = answer.with("grpc-message", grpc_message(line(page).trim_end()));
+    }
     if let Some(route) = page.route {
         answer = answer.with("x-portolan-route", field_value(route));
     }
@@ -396,6 +441,26 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
         answer = answer.with("retry-after", RELOAD_SECONDS.to_string());
     }
     FIXED_FIELDS.iter().fold(answer, |answer, (name, value)| answer.with(*name, (*value).to_owned()))
+}
+
+/// What a call makes of a status of HTTP (gRPC's "HTTP to gRPC Status Code Mapping").
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 | 431 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// `message` as gRPC writes it: what is no visible ASCII, and `%`, becomes `%XX` ("PROTOCOL-HTTP2", Responses).
+fn grpc_message(message: &str) -> String {
+    message.bytes().fold(String::with_capacity(message.len()), |mut out, byte| {
+        push_escaped(&mut out, byte, matches!(byte, b' '..=b'~') && byte != b'%');
+        out
+    })
 }
 
 /// The value of `x-portolan-held`.
@@ -641,7 +706,7 @@ mod tests {
         tests::{Asked, bytes},
     };
 
-    const CAUSES: [Cause; 22] = [
+    const CAUSES: [Cause; 24] = [
         Cause::BadRequest,
         Cause::NoRoute,
         Cause::NoFile,
@@ -664,6 +729,8 @@ mod tests {
         Cause::UpstreamTimeout,
         Cause::Loop,
         Cause::HostRefused,
+        Cause::Misdirected,
+        Cause::TlsFailed,
     ];
     const TONGUES: [Tongue; 3] = [Tongue::Html, Tongue::Problem, Tongue::Text];
 

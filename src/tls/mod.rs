@@ -5,6 +5,7 @@
 //! key can impersonate this machine to itself. Its certificate is the only record; everything known of it is read from there.
 
 pub mod authority;
+pub mod client;
 mod der;
 pub mod folder;
 mod leaf;

@@ -12,17 +12,20 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream, lookup_host},
-    time::timeout,
+    time::{Instant, timeout},
 };
+use tokio_rustls::client::TlsStream;
 
 use super::{
     Endpoint,
     place::{Absence, Place, Spot, Standing},
 };
 use crate::{
-    config::Address,
+    config::{Address, Protocol},
     diagnostic::without_number,
     http1::leg::{Transport, Watch},
+    http2,
+    tls::client::{self as tls, Inside},
 };
 
 /// A connection to a program.
@@ -32,6 +35,19 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TCP, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// One exchange among others on a connection of HTTP/2.
+    Http2(Box<http2::client::Stream>),
+}
+
+/// A connection that was made, before anything was said in the program's language.
+#[derive(Debug)]
+pub enum Dialled {
+    /// For HTTP/1, one exchange at a time.
+    Http1(Stream),
+    /// For HTTP/2, many at once.
+    Http2(Stream),
 }
 
 /// Why there is no connection.
@@ -46,6 +62,9 @@ pub enum ConnectError {
     /// Somebody answered, and hung up at once.
     #[error("the connection ended before an answer")]
     Closed,
+    /// It stands, but is not to be trusted, or nobody there speaks TLS.
+    #[error("TLS failed: {}", .0)]
+    Tls(#[source] io::Error),
     /// We may open no more (`ulimit -n`), or the system may not.
     #[error("no descriptor is left for a connection: raise `ulimit -n`")]
     Exhausted,
@@ -70,6 +89,36 @@ pub async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stream, Con
         Ok(Err(error)) if is_lack(&error) => Err(ConnectError::Exhausted),
         Ok(Err(error)) => Err(ConnectError::Refused(error)),
         Err(_elapsed) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+/// The same for an exchange of HTTP: encrypted where the endpoint says so, and in a version that both sides speak. Whoever
+/// may leave HTTP for another protocol needs HTTP/1.
+pub async fn dial(endpoint: &Endpoint, may_leave: bool, limit: Duration) -> Result<Dialled, ConnectError> {
+    let begun = Instant::now();
+    let stream = connect(endpoint, limit).await?;
+    let insecure = match endpoint.protocol() {
+        Protocol::Http => return Ok(Dialled::Http1(stream)),
+        Protocol::H2c => return Ok(Dialled::Http2(stream)),
+        Protocol::Https { insecure } => insecure,
+    };
+    // A socket of a file has no name that a certificate could show; no table says so.
+    let Stream::Tcp(stream) = stream else { return Ok(Dialled::Http1(stream)) };
+    let inside = if may_leave { Inside::Http1 } else { Inside::Either };
+    let name = name(endpoint.address());
+    let encrypted = timeout(limit.saturating_sub(begun.elapsed()), tls::connect(stream, &name, inside, insecure)).await;
+    let encrypted = encrypted.map_err(|_elapsed| ConnectError::Timeout(limit))?.map_err(ConnectError::Tls)?;
+    let is_http2 = tls::speaks_http2(&encrypted);
+    let stream = Stream::Tls(Box::new(encrypted));
+    Ok(if is_http2 { Dialled::Http2(stream) } else { Dialled::Http1(stream) })
+}
+
+/// What the program's certificate must be for.
+fn name(address: &Address) -> String {
+    match address {
+        Address::Ip(address) => address.ip().to_string(),
+        Address::Name { host, .. } => host.clone(),
+        Address::Loopback(_) | Address::Unix(_) | Address::Followed(_) => "localhost".to_owned(),
     }
 }
 
@@ -164,6 +213,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -173,6 +224,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -180,6 +233,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -187,6 +242,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -198,11 +255,13 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
     }
 }
 
@@ -211,6 +270,8 @@ impl Transport for Stream {
         match self {
             Self::Tcp(stream) => stream.watch(cx),
             Self::Unix(stream) => stream.watch(cx),
+            Self::Tls(stream) => stream.watch(cx),
+            Self::Http2(stream) => stream.watch(cx),
         }
     }
 
@@ -218,6 +279,8 @@ impl Transport for Stream {
         match self {
             Self::Tcp(stream) => stream.is_quiet(),
             Self::Unix(stream) => stream.is_quiet(),
+            Self::Tls(stream) => stream.is_quiet(),
+            Self::Http2(stream) => stream.is_quiet(),
         }
     }
 
@@ -225,6 +288,12 @@ impl Transport for Stream {
         match self {
             Self::Tcp(stream) => stream.reset(),
             Self::Unix(stream) => stream.reset(),
+            Self::Tls(stream) => stream.reset(),
+            Self::Http2(stream) => stream.reset(),
         }
+    }
+
+    fn is_unprocessed(&self) -> bool {
+        matches!(self, Self::Http2(stream) if stream.is_unprocessed())
     }
 }

@@ -17,8 +17,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Endpoint, connect::connect};
-use crate::config::Health;
+use super::{
+    Endpoint,
+    connect::{Dialled, dial},
+};
+use crate::{config::Health, http2::client::Channel};
 
 /// Failures in a row that count; one alone may be a restart.
 const FAILURES: u32 = 2;
@@ -46,8 +49,16 @@ fn note(endpoint: &Endpoint, failures: u32) {
 
 /// `None` where a program that is followed is not there to be asked.
 async fn is_well(endpoint: &Endpoint, health: &Health) -> Option<bool> {
-    match connect(endpoint, health.timeout).await {
-        Ok(stream) => Some(answers(stream, &health.path).await),
+    // A question of HTTP/1, however the program is asked otherwise.
+    match dial(endpoint, true, health.timeout).await {
+        Ok(Dialled::Http1(stream)) => Some(answers(stream, &health.path).await),
+        Ok(Dialled::Http2(stream)) => {
+            let Ok((channel, carried)) = Channel::open(stream, "http").await else { return Some(false) };
+            Some(tokio::select! {
+                is_well = answers(channel.stream(), &health.path) => is_well,
+                () = carried => false,
+            })
+        }
         Err(error) if endpoint.place().is_some() && error.is_absence() => None,
         Err(_) => Some(false),
     }

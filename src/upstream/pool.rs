@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::spawn_local;
+
 use super::{
     Endpoint, EndpointId,
-    connect::{ConnectError, Stream, connect},
+    connect::{ConnectError, Dialled, Stream, dial},
 };
-use crate::http1::client::Idle;
+use crate::{config::Protocol, http1::client::Idle, http2::client::Channel};
 
 /// How often [`Pools::sweep`] is to be called.
 pub const SWEEP: Duration = Duration::from_secs(1);
@@ -23,10 +25,16 @@ pub const SWEEP: Duration = Duration::from_secs(1);
 /// Counted in sweeps, since asking a clock twice for every request would cost more than the rest of this file.
 const IDLE: u32 = 4;
 
+/// The sweeps for which a shared connection is kept that nobody uses. Its program says before it closes one (RFC 9113
+/// §6.8), so there is no hurry; nginx and Node keep theirs for a minute or more.
+const IDLE_SHARED: u32 = 60;
+
 /// All connections of a worker.
 #[derive(Debug, Default)]
 pub struct Pools {
     idle: RefCell<HashMap<EndpointId, Vec<Kept>>>,
+    /// Those of HTTP/2, which exchanges share.
+    channels: RefCell<HashMap<EndpointId, Vec<Open>>>,
     sweeps: Cell<u32>,
 }
 
@@ -35,6 +43,13 @@ struct Kept {
     idle: Idle<Stream>,
     /// The sweep at which it goes.
     until: u32,
+}
+
+/// A connection that is shared, and since how many sweeps nobody has used it.
+#[derive(Debug)]
+struct Open {
+    channel: Channel,
+    idle: u32,
 }
 
 /// A connection for one request. Dropping it closes the connection.
@@ -56,7 +71,30 @@ pub struct Keep {
 
 impl Pools {
     /// The connection used last that is ready for a request, if one is kept.
-    pub fn kept(self: &Rc<Self>, endpoint: EndpointId) -> Option<Lease> {
+    pub fn kept(self: &Rc<Self>, endpoint: &Endpoint, may_leave: bool) -> Option<Lease> {
+        let id = endpoint.id();
+        if endpoint.protocol() == Protocol::Http {
+            return self.kept_alone(id);
+        }
+        let shared = if may_leave { None } else { self.shared(id) };
+        shared.or_else(|| self.kept_alone(id))
+    }
+
+    /// A place on a connection that carries many.
+    fn shared(self: &Rc<Self>, endpoint: EndpointId) -> Option<Lease> {
+        let mut channels = self.channels.borrow_mut();
+        let open = channels.get_mut(&endpoint)?.iter_mut().find(|open| open.channel.has_room())?;
+        open.idle = 0;
+        Some(self.lease_on(&open.channel, endpoint))
+    }
+
+    fn lease_on(self: &Rc<Self>, channel: &Channel, endpoint: EndpointId) -> Lease {
+        let used = channel.is_used();
+        let stream = Stream::Http2(Box::new(channel.stream()));
+        Lease { idle: Idle::shared(stream, used), keep: self.keep(endpoint) }
+    }
+
+    fn kept_alone(self: &Rc<Self>, endpoint: EndpointId) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&endpoint)?;
         while let Some(Kept { mut idle, .. }) = kept.pop() {
@@ -67,12 +105,30 @@ impl Pools {
         None
     }
 
-    /// A new connection.
-    pub async fn dial(self: &Rc<Self>, endpoint: &Endpoint, limit: Duration) -> Result<Lease, ConnectError> {
+    /// A new connection. Whoever may leave HTTP for another protocol gets one for itself.
+    pub async fn dial(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        may_leave: bool,
+        limit: Duration,
+    ) -> Result<Lease, ConnectError> {
         // Before it is dialled: if it moves meanwhile, this is a connection to where it was.
         let id = endpoint.id();
-        let stream = connect(endpoint, limit).await?;
-        Ok(Lease { idle: Idle::new(stream), keep: self.keep(id) })
+        let stream = match dial(endpoint, may_leave, limit).await? {
+            Dialled::Http1(stream) => return Ok(Lease { idle: Idle::new(stream), keep: self.keep(id) }),
+            Dialled::Http2(stream) => stream,
+        };
+        // Another request may have opened one meanwhile.
+        if let Some(lease) = self.shared(id) {
+            return Ok(lease);
+        }
+        let scheme = if endpoint.protocol() == Protocol::H2c { "http" } else { "https" };
+        let opened = Channel::open(stream, scheme).await;
+        let (channel, carried) = opened.map_err(|_| ConnectError::Closed)?;
+        spawn_local(carried);
+        let lease = self.lease_on(&channel, id);
+        self.channels.borrow_mut().entry(id).or_default().push(Open { channel, idle: 0 });
+        Ok(lease)
     }
 
     fn keep(self: &Rc<Self>, endpoint: EndpointId) -> Keep {
@@ -86,6 +142,13 @@ impl Pools {
         self.idle.borrow_mut().retain(|_, kept| {
             kept.retain_mut(|kept| kept.until != now && kept.idle.is_alive());
             !kept.is_empty()
+        });
+        self.channels.borrow_mut().retain(|_, channels| {
+            channels.retain_mut(|open| {
+                open.idle = if open.channel.is_idle() { open.idle + 1 } else { 0 };
+                open.idle <= IDLE_SHARED
+            });
+            !channels.is_empty()
         });
     }
 }
