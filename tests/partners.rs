@@ -17,6 +17,8 @@ mod alone;
 mod certificate;
 #[path = "partners/client.rs"]
 mod client;
+#[path = "partners/conformance.rs"]
+mod conformance;
 #[path = "partners/databases.rs"]
 mod databases;
 #[path = "partners/debuggers.rs"]

@@ -160,7 +160,7 @@ fn what_the_authority_signs_for_a_name_that_is_not_local_is_refused_by_openssl_a
         let folder = tempfile::tempdir().unwrap();
 
         for (name, refused, shown) in
-            [("app.localhost", false, Value::Null), ("example.com", true, json!("ERR_CERT_AUTHORITY_INVALID"))]
+            [("app.localhost", false, Value::Null), ("example.com", true, json!("ERR_CERT_INVALID"))]
         {
             let (certificate, key) = (folder.path().join(name), folder.path().join(format!("{name}.key")));
             sign(name, &portolan.secret_of_authority(), &certificate, &key);

@@ -12,8 +12,7 @@ from peer import PATIENCE, Peer
 from transport import Refused
 
 # Of the 216 cases with compression, which send a thousand messages each: every parameter, every kind of data.
-FEW_OF_MANY = {"12": ("2", "15"), "13": ("4",)}
-# A mebibyte in pieces of 64 bytes, many times over, tells of patience only.
+FEW_OF_MANY = {"12": ("4",), "13": ("4",)}
 AT_ONCE = 8
 
 

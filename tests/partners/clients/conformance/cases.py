@@ -83,7 +83,7 @@ class Library:
     def load(self, name):
         if name not in self.loaded:
             self.loaded[name] = {"__name__": f"suite.{name}", "__builtins__": self.builtins()}
-            with open(os.path.join(PACKAGE, "case", f"{name}.py"), encoding="utf-8") as file:
+            with open(os.path.join(PACKAGE, "case", f"{name}.py"), encoding="latin-1") as file:
                 exec(compile(translated(name, file.read()), name, "exec"), self.loaded[name])
             if name == "case":
                 self.loaded[name]["Case"].compare = lambda case, one, other: one == other
@@ -106,4 +106,4 @@ def translated(name, source):
     if name == "case12_x_x":
         # The only ones that tell bytes from text themselves.
         return source
-    return re.sub(r"""\.encode\((["'])utf-?8\1\)""", r".encode('utf-8').decode('latin-1')", source)
+    return re.sub(r"""\.encode\((["'])utf-?8\1\)""", r".encode('utf-8').decode('latin-1')", source, flags=re.IGNORECASE)
