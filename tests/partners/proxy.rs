@@ -30,9 +30,9 @@ impl Portolan {
         Self { program: Program::start(command, "portolan ready http://"), folder }
     }
 
-    /// What another `portolan` with the same table prints, and nothing but a success.
+    /// What it answers to a command, which must succeed.
     pub(crate) fn says(&self, words: &[&str]) -> String {
-        run(portolan(&self.folder).args(words))
+        run(portolan(&self.folder).args(words).env("PORTOLAN_LISTEN", self.address().to_string()))
     }
 
     /// Has everything looked at that portolan can be asked about the programs behind it.
@@ -79,11 +79,11 @@ impl Portolan {
     }
 }
 
-/// A `portolan` that knows this folder's table, keeps its certificates there, and nothing of the developer's.
+/// A `portolan` that knows this folder's table, keeps all its own there, and heeds nothing of the developer's.
 fn portolan(folder: &TempDir) -> Command {
     let mut command = program::command(env!("CARGO_BIN_EXE_portolan"));
     command.env_remove("PORTOLAN_CONFIG").env_remove("PORTOLAN_LISTEN").env_remove("PORTOLAN_LOG");
-    command.env("XDG_DATA_HOME", folder.path().join("data"));
+    command.env("XDG_DATA_HOME", folder.path().join("data")).env("XDG_RUNTIME_DIR", folder.path());
     command.arg("-c").arg(folder.path().join("portolan.toml"));
     command
 }

@@ -34,10 +34,12 @@ def killed(connection):
 
     killer = threading.Thread(target=kill_when_running)
     killer.start()
-    # MariaDB's `sleep` returns 1 when it is interrupted.
-    interrupted = ask(connection, "select sleep(60)") == ((1,),)
-    killer.join()
-    return interrupted
+    try:
+        ask(connection, "select sleep(60)")
+    except pymysql.err.OperationalError as told:
+        return told.args[1]
+    finally:
+        killer.join()
 
 
 with connect() as connection:
