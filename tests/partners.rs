@@ -1,5 +1,6 @@
 //! The promises that matter, kept with programs that are not ours: Flask, Django, uvicorn, Vite, Next, webpack, Angular,
-//! Express, WebSocket libraries of two languages, curl and Chromium, with the real `portolan` between them.
+//! Express, WebSocket libraries of two languages, databases, debuggers, gRPC, curl and Chromium, with the real `portolan`
+//! between them.
 //!
 //! `tests/partners/setup` installs them; [`installed`] tells what happens without.
 #![cfg(target_os = "linux")]
@@ -202,7 +203,7 @@ fn an_upload_and_a_download_of_200_mb_pass_whole_between_curl_and_node_in_bounde
         let grown = memory_growth(&portolan, || {
             let answer = ask(&portolan.url("/upload"), &["-X", "POST", "-T", cargo.path()]);
             assert_eq!(answer.json(), json!({ "sha256": cargo.sha256(), "length": Cargo::LENGTH }));
-            assert_eq!(sha256_of_download(&portolan.url("/download")), cargo.sha256());
+            assert_eq!(sha256_of(&mut curl(&portolan.url("/download"), &["--fail"])), cargo.sha256());
         });
 
         assert!(grown <= MEMORY_LIMIT, "portolan grew by {grown} bytes");
@@ -285,8 +286,8 @@ fn assert_websocket_passes(server: &Program) {
     }
 }
 
-fn sha256_of_download(url: &str) -> String {
-    let mut download = curl(url, &["--fail"]).stdout(Stdio::piped()).spawn().unwrap();
+fn sha256_of(download: &mut Command) -> String {
+    let mut download = download.stdout(Stdio::piped()).spawn().unwrap();
     let sum = run(Command::new("sha256sum").stdin(download.stdout.take().unwrap()));
     assert!(download.wait().unwrap().success());
     first_word(&sum)

@@ -1,6 +1,6 @@
 //! Databases behind `[tcp]` routes: their own clients and drivers see through portolan what they see without it.
 
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, process::Command, thread};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -83,6 +83,22 @@ fn a_postgres_client_that_names_no_host_gets_the_server_that_has_none() {
 }
 
 #[test]
+fn psql_waits_for_a_postgres_that_is_started_after_it_and_is_told_how_to_reach_it() {
+    alone::with(&[Postgres, Psql, OpenSsl], || {
+        let portolan =
+            Portolan::serving(&format!("[tcp]\ndatabase = {{ listen = 5432, to = {BEHIND}, hold = '60s' }}\n"));
+        let url = portolan.says(&["url", "database"]);
+        assert_eq!(url, "postgresql://127.0.0.1:5432/\n");
+        let url = url.trim().replace("//", "//postgres@") + "postgres?sslmode=disable";
+
+        let asking = thread::spawn(move || psql(&url));
+        let _postgres = PostgreSql::start("late", BEHIND);
+
+        assert_eq!(asking.join().unwrap(), "late");
+    });
+}
+
+#[test]
 fn mariadb_greets_first_and_never_sees_a_connection_that_is_only_tried() {
     alone::with(&[MariaDb, Python], || {
         let _mariadb = maria_db();
@@ -102,16 +118,55 @@ fn mariadb_greets_first_and_never_sees_a_connection_that_is_only_tried() {
 #[test]
 fn redis_publishes_to_whoever_subscribed() {
     alone::with(&[Redis, Python], || {
-        let mut command = program::command("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &BEHIND.to_string()]);
-        let _redis = Program::start_on(BEHIND, command, "Ready to accept connections");
-        let _portolan = leads(6379);
+        let _redis = redis(BEHIND, &["--port", &BEHIND.to_string()]);
+        let portolan = leads(6379);
 
         for port in [BEHIND, 6379] {
-            let port = port.to_string();
-            assert_eq!(run(Command::new("redis-cli").args(["-h", "127.0.0.1", "-p", &port, "ping"])), "PONG\n");
             let expected = json!({ "returned": true, "published": "a ship", "waitedFor": "a parcel" });
-            assert_eq!(python("redis.py", &[&port]), [expected], "at {port}");
+            assert_eq!(python("redis.py", &[&port.to_string()]), [expected], "at {port}");
+        }
+        let url = portolan.says(&["url", "database"]);
+        assert_eq!(run(Command::new("redis-cli").args(["-u", url.trim(), "ping"])), "PONG\n", "{url}");
+    });
+}
+
+#[test]
+fn two_redis_servers_share_a_port_by_the_names_in_their_clients_first_tls_message() {
+    alone::with(&[Redis, OpenSsl], || {
+        let servers = ["one", "two"].map(|name| (name, SelfSigned::of(&format!("DNS:{name}.localhost"))));
+        let _running = [BEHIND, BEHIND + 1].map(|port| {
+            let (name, certificate) = &servers[usize::from(port - BEHIND)];
+            redis(
+                port,
+                &[
+                    "--port",
+                    "0",
+                    "--tls-port",
+                    &port.to_string(),
+                    "--tls-auth-clients",
+                    "no",
+                    "--requirepass",
+                    name,
+                    "--tls-cert-file",
+                    certificate.certificate().to_str().unwrap(),
+                    "--tls-key-file",
+                    certificate.key().to_str().unwrap(),
+                    "--tls-ca-cert-file",
+                    certificate.certificate().to_str().unwrap(),
+                ],
+            )
+        });
+        let _portolan = Portolan::serving(&format!(
+            "[tcp]\none = {{ listen = 6379, host = 'one.localhost', to = {BEHIND} }}\n\
+             two = {{ listen = 6379, host = '*.localhost', to = {} }}\n",
+            BEHIND + 1
+        ));
+
+        for (name, certificate) in &servers {
+            let mut client = Command::new("redis-cli");
+            client.args(["-h", "127.0.0.1", "-p", "6379", "--tls", "--sni", &format!("{name}.localhost")]);
+            client.arg("--cacert").arg(certificate.certificate()).args(["--no-auth-warning", "-a", name, "ping"]);
+            assert_eq!(run(&mut client), "PONG\n", "{name}");
         }
     });
 }
@@ -240,6 +295,12 @@ fn nobody(program: impl AsRef<OsStr>) -> Command {
     let mut command = program::command("unshare");
     command.args(["--user", "--map-user=65534", "--map-group=65534"]).arg(program);
     command
+}
+
+fn redis(port: u16, more: &[&str]) -> Program {
+    let mut command = program::command("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(more);
+    Program::start_on(port, command, "Ready to accept connections")
 }
 
 fn maria_db() -> (Program, TempDir) {

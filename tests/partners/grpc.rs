@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    certificate::SelfSigned,
     client::python,
     installed::{
         self,
@@ -15,7 +16,7 @@ use crate::{
 #[test]
 fn every_kind_of_grpc_call_passes_in_cleartext() {
     installed::with(&[Python], || {
-        let server = server();
+        let server = server(&[]);
         let portolan = in_front_of(&server);
 
         for target in [server.address(), portolan.address()] {
@@ -27,7 +28,7 @@ fn every_kind_of_grpc_call_passes_in_cleartext() {
 #[test]
 fn every_kind_of_grpc_call_passes_under_the_local_authority() {
     installed::with(&[Python, OpenSsl], || {
-        let server = server();
+        let server = server(&[]);
         let portolan = in_front_of(&server);
         let target = format!("localhost:{}", portolan.address().port());
         let authority = portolan.authority();
@@ -37,12 +38,40 @@ fn every_kind_of_grpc_call_passes_under_the_local_authority() {
 }
 
 #[test]
+fn every_kind_of_grpc_call_passes_to_a_server_behind_tls() {
+    installed::with(&[Python, OpenSsl], || {
+        let certificate = SelfSigned::of("IP:127.0.0.1");
+        let server = server(&[certificate.certificate().to_str().unwrap(), certificate.key().to_str().unwrap()]);
+        let portolan = Portolan::serving(&format!(
+            "[routes]\nrpc = {{ path = '/', to = 'https://{}', insecure = true }}\n",
+            server.address()
+        ));
+
+        assert_eq!(python("grpc_calls.py", &[&portolan.address().to_string()]), [report()]);
+    });
+}
+
+#[test]
+fn a_conversation_goes_on_when_its_grpc_server_takes_no_more_calls() {
+    installed::with(&[Python], || {
+        let expected = json!({
+            "said": ["BEFORE", "AFTER"],
+            "ended": "OK",
+            "later": "UNAVAILABLE",
+        });
+        let direct = server(&[]);
+        assert_eq!(python("grpc_goodbye.py", &[&direct.address().to_string()]), [expected.clone()]);
+
+        let server = server(&[]);
+        let portolan = in_front_of(&server);
+        assert_eq!(python("grpc_goodbye.py", &[&portolan.address().to_string()]), [expected]);
+    });
+}
+
+#[test]
 fn a_grpc_server_that_is_away_is_unavailable_in_the_words_of_portolan() {
     installed::with(&[Python], || {
-        let gone = {
-            let server = server();
-            server.port()
-        };
+        let gone = server(&[]).port();
         let portolan = Portolan::serving(&format!("[routes]\nrpc = {{ path = '/', to = 'h2c://127.0.0.1:{gone}' }}\n"));
 
         let [told] = &python("grpc_failure.py", &[&portolan.address().to_string()])[..] else { panic!("one report") };
@@ -61,10 +90,11 @@ fn a_grpc_call_that_no_route_matches_is_unimplemented_in_the_words_of_portolan()
     });
 }
 
-fn server() -> Program {
+/// In cleartext, or with a certificate and its key.
+fn server(files: &[&str]) -> Program {
     let mut command = program::command(installed::python());
-    command.arg(installed::source("apps/grpc_server.py"));
-    Program::start(command, "h2c://")
+    command.arg(installed::source("apps/grpc_server.py")).args(files);
+    Program::start(command, "grpc://")
 }
 
 fn in_front_of(server: &Program) -> Portolan {

@@ -11,14 +11,17 @@ use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::{
+    Cargo, MEMORY_LIMIT,
     certificate::SelfSigned,
     client::{Answer, ask, curl, run},
     installed::{
         self,
         Tool::{Certutil, Chromium, Curl, Node, OpenSsl, Python},
     },
+    memory_growth,
     program::{self, Program},
     proxy::Portolan,
+    sha256_of,
 };
 
 #[test]
@@ -87,6 +90,24 @@ fn a_post_of_10_mb_passes_whole_in_http_2_whatever_is_spoken_behind() {
                 assert_eq!(seen["sha256"], sum, "at {path}");
             }
         }
+    });
+}
+
+#[test]
+fn a_download_of_200_mb_passes_in_http_2_in_bounded_memory() {
+    installed::with(&[Node, Curl], || {
+        let cargo = Cargo::load();
+        let node = program::node("bodies.cjs", &[cargo.path()]);
+        let portolan = in_front_of(&node.port().to_string());
+        let authority = portolan.authority();
+        let url = portolan.secure_url_of_host("localhost", "/download");
+
+        let grown = memory_growth(&portolan, || {
+            let mut download = curl(&url, &["--fail", "--http2", "--cacert", authority.to_str().unwrap()]);
+            assert_eq!(sha256_of(&mut download), cargo.sha256());
+        });
+
+        assert!(grown <= MEMORY_LIMIT, "portolan grew by {grown} bytes");
     });
 }
 

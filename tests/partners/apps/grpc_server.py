@@ -1,6 +1,6 @@
 """A gRPC server with every kind of call. Its messages are plain bytes: what they mean is nothing to a proxy.
 
-Start: python grpc_server.py [PORT]
+Start: python grpc_server.py [CERTIFICATE KEY]     over TLS with a certificate
 """
 
 import sys
@@ -51,6 +51,12 @@ def give_up(_request, context):
     context.cancel()
 
 
+def say_goodbye(_request, _context):
+    """Ends the server as a deployment does: no new calls, and those that run may end in peace."""
+    server.stop(grace=60)
+    return b"goodbye"
+
+
 def was_abandoned(_request, _context):
     happened = abandoned.wait(timeout=60)
     abandoned.clear()
@@ -64,13 +70,18 @@ KINDS = {
     "converse": grpc.stream_stream_rpc_method_handler(converse),
     "refuse": grpc.unary_unary_rpc_method_handler(refuse),
     "give_up": grpc.unary_stream_rpc_method_handler(give_up),
+    "say_goodbye": grpc.unary_unary_rpc_method_handler(say_goodbye),
     "wait": grpc.unary_stream_rpc_method_handler(wait),
     "was_abandoned": grpc.unary_unary_rpc_method_handler(was_abandoned),
 }
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=LIMIT)
 server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("harbour.Pilot", KINDS)])
-port = server.add_insecure_port("127.0.0.1:" + (sys.argv[1] if len(sys.argv) > 1 else "0"))
+if sys.argv[1:]:
+    certificate, key = (open(file, "rb").read() for file in sys.argv[1:])
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
+else:
+    port = server.add_insecure_port("127.0.0.1:0")
 server.start()
-print(f"listening on h2c://127.0.0.1:{port}", flush=True)
+print(f"listening on grpc://127.0.0.1:{port}", flush=True)
 server.wait_for_termination()
