@@ -192,7 +192,9 @@ fn every_cause() -> Vec<Cause> {
         ConnectTimeout,
         UpstreamTimeout,
         Loop,
-        HostRefused
+        HostRefused,
+        Misdirected,
+        TlsFailed
     )
 }
 

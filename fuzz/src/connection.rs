@@ -287,7 +287,7 @@ async fn serve(stage: &Stage) {
     let mut kept = None;
     loop {
         match poll_fn(|cx| connection.poll_request(cx)).await {
-            Came::End => break,
+            Came::End | Came::Foreign(_) => break,
             Came::Nonsense(_) => {
                 stage.asked.borrow_mut().push(Asked { is_head: false, became: Became::Open });
                 let mut serving = connection.serve(None);

@@ -313,18 +313,16 @@ fn deliver(serve: &Serve, inboxes: &[Inbox], limit: usize, stream: TcpStream, cl
 fn server(worker: Rc<Worker>, (keys, tls): Certificates, sweep: Rc<Sweep<Client>>, work: Watcher) -> Serve {
     let within = Rc::clone(&worker);
     let within = move |seat, connection, came| Rc::clone(&within).handle(seat, connection, came);
+    // Within TLS there is HTTP, as was agreed on, and a stream carries a request.
+    let within = Server::new(within, |_| {});
     let protocols = Rc::new(Protocols::new(within, keys, tls));
-    let bare = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
-    let servers = Rc::new((Server::new(bare), protocols));
+    let handler = move |seat, connection, came| Rc::clone(&worker).handle(seat, connection, came);
+    let foreign = move |foreign| drop(spawn_local(Rc::clone(&protocols).serve(foreign)));
+    let server = Rc::new(Server::new(handler, foreign));
     Rc::new(move |stream, client| {
         // Without it small answers would wait for the acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let place = sweep.enter(client.guarded(work.guard()));
-        let servers = Rc::clone(&servers);
-        spawn_local(async move {
-            if let Some(foreign) = servers.0.serve(stream, place).await {
-                Box::pin(Rc::clone(&servers.1).serve(foreign)).await;
-            }
-        });
+        spawn_local(Rc::clone(&server).serve(stream, place));
     })
 }

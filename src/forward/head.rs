@@ -102,8 +102,8 @@ impl Client {
     }
 
     /// Within the connection of this client, which is counted and waited for as long as there is anything within it.
-    fn within(&self, by: By) -> Self {
-        Self { by: Some(Arc::new(by)), ..Self::new(SocketAddr::new(self.peer, 0), Arc::clone(&self.asked)) }
+    fn within(&self, by: Arc<By>) -> Self {
+        Self { by: Some(by), ..Self::new(SocketAddr::new(self.peer, 0), Arc::clone(&self.asked)) }
     }
 
     /// Our end.
@@ -126,12 +126,15 @@ impl Client {
 
 impl Whose for Client {
     fn over_tls(&self, keys: &Arc<Keys>, name: Option<&str>) -> Self {
-        self.within(By { tls: Some(Tls { keys: Arc::clone(keys), name: name.map(str::to_owned) }), is_http2: false })
+        let tls = Tls { keys: Arc::clone(keys), name: name.map(str::to_owned) };
+        self.within(Arc::new(By { tls: Some(tls), is_http2: false }))
     }
 
     fn on_stream(&self) -> Self {
-        let by = self.by.as_deref().cloned().unwrap_or_default();
-        self.within(By { is_http2: true, ..by })
+        match &self.by {
+            Some(by) if by.is_http2 => self.within(Arc::clone(by)),
+            by => self.within(Arc::new(By { is_http2: true, ..by.as_deref().cloned().unwrap_or_default() })),
+        }
     }
 }
 

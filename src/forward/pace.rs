@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     http1::client::Waits,
-    listen::deadlines::{BODY, Deadlines, Limit, WRITE},
+    listen::deadlines::{Deadlines, Limit, WRITE},
 };
 
 /// How often a client is looked after whose leaving would wake nobody.
@@ -23,6 +23,8 @@ pub(super) struct Pace<'d> {
     deadlines: &'d Deadlines,
     /// Until the answer begins; the time begins anew with each piece of the request that moves.
     answer: Duration,
+    /// Between two pieces of the request.
+    upload: Duration,
     sent: u64,
     received: u64,
     is_answered: bool,
@@ -44,10 +46,10 @@ pub(super) enum Late {
 }
 
 impl<'d> Pace<'d> {
-    /// A request was sent, of which the answer must begin within `answer`.
-    pub(super) fn new(deadlines: &'d Deadlines, answer: Duration) -> Self {
+    /// A request was sent, of which the answer must begin within `answer`, and a next piece come within `upload`.
+    pub(super) fn new(deadlines: &'d Deadlines, answer: Duration, upload: Duration) -> Self {
         deadlines.arm(Limit::Answer, answer);
-        Self { deadlines, answer, sent: 0, received: 0, is_answered: false }
+        Self { deadlines, answer, upload, sent: 0, received: 0, is_answered: false }
     }
 
     /// After a step that is pending: what it waits for, and how much has moved until now.
@@ -65,7 +67,7 @@ impl<'d> Pace<'d> {
             self.received = received;
             deadlines.disarm(Limit::Write);
         }
-        deadlines.keep_armed_while(waits.for_upload, Limit::Body, BODY);
+        deadlines.keep_armed_while(waits.for_upload, Limit::Body, self.upload);
         deadlines.keep_armed_while(waits.for_reader, Limit::Write, WRITE);
         deadlines.keep_armed_while(waits.for_continue && !self.is_answered, Limit::Continue, CONTINUE);
         look_again(deadlines, waits.blind);

@@ -12,12 +12,14 @@ use super::{
     head::{Answering, Outgoing},
     host_refused,
     pace::{self, Late, Pace},
+    tunnel::IDLE,
 };
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::{Address, NO_EDITS, Protocol, Sought},
     filter::ResponseEdits,
+    head::Fields,
     http1::{
         body::Framing,
         client::{Behind, Cut, Exchange, Failed, Look},
@@ -74,6 +76,8 @@ struct Sending<'a> {
     whole: Vec<u8>,
     answering: Answering<'a>,
     limit: Duration,
+    /// Between two pieces of the request.
+    upload: Duration,
     route: &'a str,
     common: &'a Common,
 }
@@ -116,6 +120,7 @@ impl Worker {
                 held: None,
             },
             limit: forward.timeout,
+            upload: if is_call(outgoing) { IDLE } else { BODY },
             route: &route.name,
             common: &self.common,
         };
@@ -301,6 +306,13 @@ fn is_replayable(outgoing: &Outgoing<'_>, protocol: Protocol) -> bool {
     is_small && (is_idempotent(request.method()) || protocol != Protocol::Http) && !request.expects_continue()
 }
 
+/// Whether it is a call of gRPC, whose client may have nothing to say for as long as one of a WebSocket.
+fn is_call(outgoing: &Outgoing<'_>) -> bool {
+    // Those come in HTTP/2 alone, and others are not searched for it.
+    outgoing.client.speaks_http2()
+        && Fields::first(outgoing.request, "content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
 /// RFC 9110 §9.2.2
 fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
@@ -336,7 +348,7 @@ async fn exchange<C: Transport>(
 ) -> Result<(), Broken> {
     let Lease { idle, mut keep } = lease;
     let mut exchange = Exchange::new(serving, idle);
-    let mut pace = Pace::new(asked.deadlines, sending.limit);
+    let mut pace = Pace::new(asked.deadlines, sending.limit, sending.upload);
     let status = answer(&mut exchange, &mut pace, sending, |response| {
         if let Some(theirs) = keep_alive(response) {
             keep.limit_idle(theirs);

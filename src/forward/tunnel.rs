@@ -12,8 +12,8 @@ use crate::{
     tunnel::{self, Side},
 };
 
-/// How long a tunnel may be silent (Envoy's TCP proxy: 1 h).
-const IDLE: Duration = Duration::from_secs(3600);
+/// How long a tunnel, or a call, may be silent (Envoy's TCP proxy: 1 h).
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 
 impl Asked<'_> {
     /// Carries bytes until either side ends, or the drain begins: a tunnel has no end of its own to wait for.

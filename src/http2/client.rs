@@ -22,11 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     CONNECTION_WINDOW, MAX_HEADERS, SEND_BUFFER, STREAM_WINDOW, broken,
     fields::{request, write_response},
-    incoming::Incoming,
+    incoming::{Incoming, Shape},
     outgoing::Outgoing,
 };
 use crate::http1::{
-    body::Framing,
     head::{Read, Request},
     leg::{Transport, Watch},
     write,
@@ -145,7 +144,11 @@ impl Stream {
         let Asking::Owed(requests, scheme) = &mut self.asking else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
-        ready!(requests.poll_ready(cx)).map_err(broken)?;
+        if let Err(error) = ready!(requests.poll_ready(cx)) {
+            // It ends, and takes no more.
+            self.state.has_ended.store(true, Relaxed);
+            return Poll::Ready(Err(broken(error)));
+        }
         // The engine writes heads whole, and none that cannot be read.
         let Ok(Read::Whole(head, length)) = Request::read(input) else {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -182,7 +185,7 @@ impl Stream {
             }
             *lines = Lines::default();
             if let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
-                write_response(&interim.into_parts().0, Framing::None, &mut lines.0);
+                write_response(&interim.into_parts().0, Shape::Nothing, &mut lines.0);
                 continue;
             }
             let (parts, body) = match ready!(Pin::new(&mut *answer).poll(cx)) {
@@ -195,30 +198,29 @@ impl Stream {
                 }
             };
             let mut head = Vec::new();
-            let framing = self.framing(&parts, body.is_end_stream());
-            write_response(&parts, framing, &mut head);
+            let shape = self.shape(&parts, body.is_end_stream());
+            write_response(&parts, shape, &mut head);
             // Another exchange takes another stream.
             head.truncate(head.len() - 2);
             write::field(&mut head, b"connection", b"close");
             write::end(&mut head);
-            let mut incoming = Incoming::new(head, body, framing);
+            let mut incoming = Incoming::new(head, body, shape);
             let read = incoming.poll_read(cx, buffer);
             self.answer = Answer::Begun(incoming);
             return read;
         }
     }
 
-    fn framing(&self, parts: &http::response::Parts, is_whole: bool) -> Framing {
+    fn shape(&self, parts: &http::response::Parts, is_whole: bool) -> Shape {
         let is_of = |name: &str| parts.headers.get(name).map(http::HeaderValue::as_bytes);
         let has_length = is_of("content-length").is_some();
         // Trailers tell how a call has ended, and stand behind chunks alone.
         let is_grpc = is_of("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
         match parts.status.as_u16() {
-            204 | 304 => Framing::None,
-            _ if self.to_head => Framing::None,
-            _ if has_length && is_whole => Framing::None,
-            _ if has_length && !is_grpc => Framing::Length(0),
-            _ => Framing::Chunked,
+            204 | 304 => Shape::Nothing,
+            _ if self.to_head || (has_length && is_whole) => Shape::Nothing,
+            _ if has_length && !is_grpc => Shape::Bare,
+            _ => Shape::Chunks,
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request, response};
 
-use super::websocket::Key;
+use super::{incoming::Shape, websocket::Key};
 use crate::http1::{
-    body::Framing,
     head::{Field, Known, MAX_FIELDS, Request, Response},
     write,
 };
@@ -89,14 +88,14 @@ fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
 }
 
 /// The head of an answer that came on a stream, written as one of HTTP/1.
-pub(super) fn write_response(parts: &response::Parts, framing: Framing, out: &mut Vec<u8>) {
+pub(super) fn write_response(parts: &response::Parts, shape: Shape, out: &mut Vec<u8>) {
     write::status_line(out, parts.status.as_u16(), "");
     for (name, value) in &parts.headers {
-        if *name != header::CONTENT_LENGTH || framing != Framing::Chunked {
+        if *name != header::CONTENT_LENGTH || shape != Shape::Chunks {
             write::field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
-    if framing == Framing::Chunked {
+    if shape == Shape::Chunks {
         write::field(out, b"transfer-encoding", b"chunked");
     }
     write::end(out);

@@ -10,13 +10,13 @@ use h2::RecvStream;
 use tokio::io::ReadBuf;
 
 use super::{broken, fields::write_trailers};
-use crate::http1::{body::Framing, write};
+use crate::http1::write;
 
 /// A stream that is read.
 #[derive(Debug)]
 pub(super) struct Incoming {
     body: RecvStream,
-    framing: Framing,
+    shape: Shape,
     /// The head, or what stands around a piece of the body.
     lines: Vec<u8>,
     /// How much of it was read.
@@ -24,6 +24,17 @@ pub(super) struct Incoming {
     /// The piece of the body that is being read.
     piece: Bytes,
     state: State,
+}
+
+/// How a body stands behind its head in HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// There is none.
+    Nothing,
+    /// As it is: the head tells its length, or it is of another protocol.
+    Bare,
+    /// In chunks, with trailers.
+    Chunks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +45,10 @@ enum State {
 }
 
 impl Incoming {
-    /// `head` goes first; `framing` is what it says of the body.
-    pub(super) fn new(head: Vec<u8>, body: RecvStream, framing: Framing) -> Self {
-        let state = if framing == Framing::None { State::Ended } else { State::Body };
-        Self { body, framing, lines: head, read: 0, piece: Bytes::new(), state }
+    /// `head` goes first.
+    pub(super) fn new(head: Vec<u8>, body: RecvStream, shape: Shape) -> Self {
+        let state = if shape == Shape::Nothing { State::Ended } else { State::Body };
+        Self { body, shape, lines: head, read: 0, piece: Bytes::new(), state }
     }
 
     /// Reads as much as there is.
@@ -74,7 +85,7 @@ impl Incoming {
             self.piece.advance(count);
             // On a stream that has ended there is no window any more.
             let _ = self.body.flow_control().release_capacity(count);
-            if self.piece.is_empty() && self.framing == Framing::Chunked {
+            if self.piece.is_empty() && self.shape == Shape::Chunks {
                 self.lines = b"\r\n".to_vec();
                 self.copy(buffer);
             }
@@ -87,7 +98,7 @@ impl Incoming {
             match std::task::ready!(self.body.poll_data(cx)) {
                 Some(piece) => {
                     self.piece = piece.map_err(broken)?;
-                    if self.framing == Framing::Chunked && !self.piece.is_empty() {
+                    if self.shape == Shape::Chunks && !self.piece.is_empty() {
                         write::chunk_size(&mut self.lines, self.piece.len() as u64);
                     }
                 }
@@ -96,7 +107,7 @@ impl Incoming {
         } else {
             let trailers = std::task::ready!(self.body.poll_trailers(cx)).map_err(broken)?;
             self.state = State::Ended;
-            if self.framing == Framing::Chunked {
+            if self.shape == Shape::Chunks {
                 self.lines.extend_from_slice(b"0\r\n");
                 if let Some(trailers) = trailers {
                     write_trailers(&trailers, &mut self.lines);

@@ -21,7 +21,7 @@ use super::{
     CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW, broken,
     fields::{response, write_request},
     flood::Counted,
-    incoming::Incoming,
+    incoming::{Incoming, Shape},
     outgoing::Outgoing,
     websocket::Key,
 };
@@ -126,15 +126,14 @@ impl Stream {
             answer.send_reset(Reason::PROTOCOL_ERROR);
             return None;
         }
-        let framing = match (&tunnel, has_body) {
-            (Some(_), _) => Framing::UntilClose,
-            (None, false) => Framing::None,
-            // Its length was compared with what comes when it was read.
-            (None, true) if parts.headers.contains_key(http::header::CONTENT_LENGTH) => Framing::Length(0),
-            (None, true) => Framing::Chunked,
+        let shape = match (&tunnel, has_body) {
+            (Some(_), _) => Shape::Bare,
+            (None, false) => Shape::Nothing,
+            (None, true) if parts.headers.contains_key(http::header::CONTENT_LENGTH) => Shape::Bare,
+            (None, true) => Shape::Chunks,
         };
         let to_head = parts.method == http::Method::HEAD;
-        Some(Self { request: Incoming::new(head, body, framing), answer: Answer::Owed(answer), to_head, tunnel })
+        Some(Self { request: Incoming::new(head, body, shape), answer: Answer::Owed(answer), to_head, tunnel })
     }
 
     /// Takes a head from the front of `input`, and what follows it.

@@ -25,14 +25,16 @@ const LINGER_BYTES: usize = 1024 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Serves the connections of a worker: `handler` answers what came on one, and gives it back when it is done with it.
+/// Serves the connections of a worker: `handler` answers what came on one, and gives it back when it is done with it;
+/// `foreign` takes those that begin in another language.
 ///
 /// An exchange holds two or three kilobytes of state, and a connection is nearly always between two of them. So the
 /// state is not a part of the connection's task: it is lent for as long as the exchange lasts, from memory that is
 /// used again, and a connection that waits pays for its socket and little more.
 #[derive(Debug)]
-pub struct Server<H, F> {
+pub struct Server<H, G, F> {
     handler: H,
+    foreign: G,
     ready: RefCell<Vec<Pin<Box<Option<F>>>>>,
 }
 
@@ -50,22 +52,18 @@ pub struct Foreign<S, T> {
 /// How many places lie ready for later exchanges; there are as many in use as exchanges under way.
 const READY: usize = 256;
 
-impl<H, F: Future> Server<H, F> {
+impl<H, G, F: Future> Server<H, G, F> {
     /// A server on which nothing is under way.
-    pub fn new(handler: H) -> Self {
-        Self { handler, ready: RefCell::default() }
+    pub fn new(handler: H, foreign: G) -> Self {
+        Self { handler, foreign, ready: RefCell::default() }
     }
 
-    /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand. Returns what
-    /// speaks another language than HTTP/1.
-    pub fn serve<S, T>(
-        &self,
-        stream: S,
-        place: Place<T>,
-    ) -> impl Future<Output = Option<Foreign<S, T>>> + use<'_, S, T, H, F>
+    /// Serves requests until either side closes, a limit passes, or the drain begins and nothing is in hand.
+    pub fn serve<S, T>(self: Rc<Self>, stream: S, place: Place<T>) -> impl Future<Output = ()>
     where
         S: Transport,
         H: Fn(Rc<Seat<T>>, Connection<S>, Came) -> F,
+        G: Fn(Foreign<S, T>),
         F: Future<Output = Connection<S>>,
     {
         let mut connection = Connection::new(stream);
@@ -82,7 +80,7 @@ impl<H, F: Future> Server<H, F> {
                 match came {
                     Came::End => break,
                     Came::Foreign(speech) => {
-                        return Some(Foreign { speech, stream: connection.into_foreign(), place });
+                        return (self.foreign)(Foreign { speech, stream: connection.into_foreign(), place });
                     }
                     Came::Request(_) | Came::Nonsense(_) => {}
                 }
@@ -97,7 +95,6 @@ impl<H, F: Future> Server<H, F> {
                 GoesOn::Reset => connection.into_leg().reset(),
                 GoesOn::AfterReading => Box::pin(linger(connection.into_leg())).await,
             }
-            None
         }
     }
 
@@ -210,7 +207,7 @@ mod tests {
     async fn a_connection_that_waits_stays_in_its_budget() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a listener");
         let stream = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a stream");
-        let server = Server::new(async |_, connection, _: Came| connection);
+        let server = Rc::new(Server::new(async |_, connection, _: Came| connection, |_| {}));
         let serving = server.serve(stream, Rc::new(Sweep::default()).enter(()));
         let size = size_of_val(&serving);
         assert!(size <= BUDGET, "{size} bytes");

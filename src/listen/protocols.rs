@@ -36,20 +36,21 @@ pub trait Whose {
 
 /// Serves what is carried within the connections of a worker.
 #[derive(Debug)]
-pub struct Protocols<H, F> {
-    server: Server<H, F>,
+pub struct Protocols<H, G, F> {
+    server: Rc<Server<H, G, F>>,
     keys: Arc<Keys>,
     config: Arc<rustls::ServerConfig>,
     handshakes: Cell<usize>,
 }
 
-impl<H, F> Protocols<H, F>
+impl<H, G, F> Protocols<H, G, F>
 where
     F: Future<Output = Connection<Within>> + 'static,
+    G: 'static,
 {
-    /// With these certificates; `handler` answers requests as it does on bare connections.
-    pub fn new(handler: H, keys: Arc<Keys>, config: Arc<rustls::ServerConfig>) -> Self {
-        Self { server: Server::new(handler), keys, config, handshakes: Cell::new(0) }
+    /// With these certificates; `server` answers requests as on bare connections.
+    pub fn new(server: Server<H, G, F>, keys: Arc<Keys>, config: Arc<rustls::ServerConfig>) -> Self {
+        Self { server: Rc::new(server), keys, config, handshakes: Cell::new(0) }
     }
 
     /// Serves a connection to its end.
@@ -57,8 +58,11 @@ where
     where
         T: Whose + 'static,
         H: Fn(Rc<Seat<T>>, Connection<Within>, Came) -> F + 'static,
+        G: Fn(Foreign<Within, T>),
     {
         let Foreign { speech, stream, place } = foreign;
+        // What is carried within has limits of its own.
+        place.seat().deadlines.disarm_all();
         if speech == Speech::Http2 {
             return self.serve_streams(stream, place).await;
         }
@@ -70,8 +74,7 @@ where
         if is_http2 {
             return self.serve_streams(encrypted, within).await;
         }
-        // Whoever begins with anything but HTTP/1 here has agreed on something else before.
-        let _ = self.server.serve(Within::Tls(Box::new(encrypted)), within).await;
+        Rc::clone(&self.server).serve(Within::Tls(Box::new(encrypted)), within).await;
     }
 
     async fn handshake(&self, stream: crate::http1::rewound::Rewound<TcpStream>) -> io::Result<Encrypted> {
@@ -85,7 +88,11 @@ where
         S: AsyncRead + AsyncWrite + Unpin,
         T: Whose + 'static,
         H: Fn(Rc<Seat<T>>, Connection<Within>, Came) -> F + 'static,
+        G: Fn(Foreign<Within, T>),
     {
+        // Every stream is one of the same client, who is counted and waited for with the connection.
+        let connection_of = place;
+        let place = connection_of.within(Whose::on_stream);
         let accepted = timeout(HANDSHAKE, http2::server::Connection::accept(stream)).await;
         let Ok(Ok(mut connection)) = accepted else { return };
         poll_fn(|cx| {
@@ -104,11 +111,8 @@ where
         })
         .await
         {
-            let (all, place) = (Rc::clone(&self), place.within(Whose::on_stream));
-            spawn_local(async move {
-                // A stream carries one request, and no other language.
-                let _ = all.server.serve(Within::Stream(Box::new(stream)), place).await;
-            });
+            let place = place.within(Whose::on_stream);
+            spawn_local(Rc::clone(&self.server).serve(Within::Stream(Box::new(stream)), place));
         }
     }
 }
