@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     alone,
     certificate::SelfSigned,
-    client::{python, run},
+    client::{python, run, until},
     installed::{
         self,
         Tool::{MariaDb, Memcached, Mongo, OpenSsl, Postgres, Psql, Python, Redis},
@@ -22,13 +22,15 @@ const BEHIND: u16 = 7001;
 
 #[test]
 fn postgres_is_asked_and_cancelled_by_psycopg() {
-    alone::with(&[Postgres, Python, OpenSsl], || {
+    alone::with(&[Postgres, Psql, Python, OpenSsl], || {
         let _postgres = PostgreSql::start("one", BEHIND);
-        let _portolan = leads(5432);
+        let portolan = leads(5432);
 
         for port in [BEHIND, 5432] {
             assert_eq!(python("postgres.py", &[&plain(port)]), [postgres_report("one", Value::Null)], "at {port}");
         }
+        let url = portolan.says(&["url", "database"]);
+        assert_eq!(psql(&format!("{}postgres?user=postgres", url.trim())), "one", "at {url}");
     });
 }
 
@@ -83,22 +85,6 @@ fn a_postgres_client_that_names_no_host_gets_the_server_that_has_none() {
 }
 
 #[test]
-fn psql_waits_for_a_postgres_that_is_started_after_it_and_is_told_how_to_reach_it() {
-    alone::with(&[Postgres, Psql, OpenSsl], || {
-        let portolan =
-            Portolan::serving(&format!("[tcp]\ndatabase = {{ listen = 5432, to = {BEHIND}, hold = '60s' }}\n"));
-        let url = portolan.says(&["url", "database"]);
-        assert_eq!(url, "postgresql://127.0.0.1:5432/\n");
-        let url = url.trim().replace("//", "//postgres@") + "postgres?sslmode=disable";
-
-        let asking = thread::spawn(move || psql(&url));
-        let _postgres = PostgreSql::start("late", BEHIND);
-
-        assert_eq!(asking.join().unwrap(), "late");
-    });
-}
-
-#[test]
 fn mariadb_greets_first_and_never_sees_a_connection_that_is_only_tried() {
     alone::with(&[MariaDb, Python], || {
         let _mariadb = maria_db();
@@ -127,6 +113,20 @@ fn redis_publishes_to_whoever_subscribed() {
         }
         let url = portolan.says(&["url", "database"]);
         assert_eq!(run(Command::new("redis-cli").args(["-u", url.trim(), "ping"])), "PONG\n", "{url}");
+    });
+}
+
+#[test]
+fn redis_cli_waits_for_a_redis_that_is_started_after_it() {
+    alone::with(&[Redis], || {
+        let portolan =
+            Portolan::serving(&format!("[tcp]\ndatabase = {{ listen = 6379, to = {BEHIND}, hold = '60s' }}\n"));
+
+        let asking = thread::spawn(|| run(Command::new("redis-cli").args(["-h", "127.0.0.1", "ping"])));
+        until("it is connected", || portolan.status()["tcp"][0]["open"] == 1);
+        let _redis = redis(BEHIND, &["--port", &BEHIND.to_string()]);
+
+        assert_eq!(asking.join().unwrap(), "PONG\n");
     });
 }
 

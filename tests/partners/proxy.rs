@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -33,6 +34,11 @@ impl Portolan {
     /// What it answers to a command, which must succeed.
     pub(crate) fn says(&self, words: &[&str]) -> String {
         run(portolan(&self.folder).args(words).env("PORTOLAN_LISTEN", self.address().to_string()))
+    }
+
+    /// What it tells of itself.
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.says(&["status", "--json"])).unwrap()
     }
 
     /// Has everything looked at that portolan can be asked about the programs behind it.
