@@ -54,17 +54,14 @@ fn every_kind_of_grpc_call_passes_to_a_server_behind_tls() {
 #[test]
 fn a_conversation_goes_on_when_its_grpc_server_takes_no_more_calls() {
     installed::with(&[Python], || {
-        let expected = json!({
-            "said": ["BEFORE", "AFTER"],
-            "ended": "OK",
-            "later": "UNAVAILABLE",
-        });
-        let direct = server(&[]);
-        assert_eq!(python("grpc_goodbye.py", &[&direct.address().to_string()]), [expected.clone()]);
+        // One for each: it ends.
+        let (direct, behind) = (server(&[]), server(&[]));
+        let portolan = in_front_of(&behind);
 
-        let server = server(&[]);
-        let portolan = in_front_of(&server);
-        assert_eq!(python("grpc_goodbye.py", &[&portolan.address().to_string()]), [expected]);
+        for target in [direct.address(), portolan.address()] {
+            let report = python("grpc_goodbye.py", &[&target.to_string()]);
+            assert_eq!(report, [json!({ "said": ["BEFORE", "AFTER"], "ended": "OK", "later": "UNAVAILABLE" })]);
+        }
     });
 }
 
