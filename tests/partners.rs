@@ -229,12 +229,12 @@ fn a_server_sent_event_arrives_before_the_next_one_exists() {
 
 #[test]
 fn a_websocket_of_the_node_library_ws_passes_as_it_is() {
-    installed::with(&[Node, Python], || assert_websocket_passes(&program::node("echo.cjs", &[])));
+    installed::with(&[Node, Python, Curl], || assert_websocket_passes(&program::node("echo.cjs", &[])));
 }
 
 #[test]
 fn a_websocket_of_the_python_library_websockets_passes_as_it_is() {
-    installed::with(&[Node, Python], || assert_websocket_passes(&program::python("echo.py")));
+    installed::with(&[Node, Python, Curl], || assert_websocket_passes(&program::python("echo.py")));
 }
 
 /// Flask as a person would route to it: its own paths begin with `/api`.
@@ -263,26 +263,30 @@ fn sign_in(url: &str, origin: &str) -> Answer {
     ask(url, &["--location", "--cookie", jar, "-H", &origin, "-d", &token, "--data-urlencode", "name=Ada Lovelace"])
 }
 
-/// Both client libraries must get through, with everything that they negotiate and all that they send.
+/// Both client libraries must get through, in cleartext and under the local authority, with everything that they
+/// negotiate and all that they send.
 fn assert_websocket_passes(server: &Program) {
     let portolan = Portolan::serving(&format!("[routes]\nsocket = {{ path = '/', to = {} }}\n", server.port()));
-    let url = format!("ws://{}/socket?token=a%20b", portolan.address());
-    let mut node = Command::new("node");
-    let mut python = Command::new(installed::python());
-    let clients = [node.arg(installed::source("clients/echo.cjs")), python.arg(installed::source("clients/echo.py"))];
+    let authority = portolan.authority();
+    for scheme in ["ws", "wss"] {
+        let url = format!("{scheme}://localhost:{}/socket?token=a%20b", portolan.address().port());
+        let (mut node, mut python) = (Command::new("node"), Command::new(installed::python()));
+        node.arg(installed::source("clients/echo.cjs")).env("NODE_EXTRA_CA_CERTS", &authority);
+        python.arg(installed::source("clients/echo.py")).env("SSL_CERT_FILE", &authority);
 
-    for client in clients {
-        let report: Value = serde_json::from_str(&run(client.arg(&url))).unwrap();
-        let expected = json!({
-            "subprotocol": "chart",
-            "extension": "permessage-deflate",
-            "target": "/socket?token=a%20b",
-            "textReturned": true,
-            "bytesReturned": true,
-            "pong": "deep six",
-            "close": "4001 fair winds",
-        });
-        assert_eq!(report, expected, "{client:?}");
+        for client in [&mut node, &mut python] {
+            let report: Value = serde_json::from_str(&run(client.arg(&url))).unwrap();
+            let expected = json!({
+                "subprotocol": "chart",
+                "extension": "permessage-deflate",
+                "target": "/socket?token=a%20b",
+                "textReturned": true,
+                "bytesReturned": true,
+                "pong": "deep six",
+                "close": "4001 fair winds",
+            });
+            assert_eq!(report, expected, "{client:?}");
+        }
     }
 }
 

@@ -73,7 +73,8 @@ fn a_postgres_client_that_names_no_host_gets_the_server_that_has_none() {
     alone::with(&[Postgres, Psql, Python, OpenSsl], || {
         let (one, two) = (PostgreSql::start("one", BEHIND), PostgreSql::start("two", BEHIND + 1));
         let _portolan = Portolan::serving(&format!(
-            "[tcp]\none = {{ listen = 5432, host = 'one.localhost', to = {BEHIND} }}\nother = {{ listen = 5432, to = {} }}\n",
+            "[tcp]\none = {{ listen = 5432, host = 'one.localhost', to = {BEHIND} }}\n\
+             other = {{ listen = 5432, to = {} }}\n",
             BEHIND + 1
         ));
 
@@ -95,7 +96,13 @@ fn mariadb_greets_first_and_never_sees_a_connection_that_is_only_tried() {
                 .args(["--no-defaults", "--host=127.0.0.1", "--user=root"])
                 .args([&format!("--port={port}"), "--skip-column-names", "--execute=select 6 * 7"]));
             assert_eq!(answer.trim(), "42", "at {port}");
-            let expected = json!({ "greeted": true, "answer": 42, "returned": true, "killed": "Query execution was interrupted", "abortedConnects": 0 });
+            let expected = json!({
+                "greeted": true,
+                "answer": 42,
+                "returned": true,
+                "killed": "Query execution was interrupted",
+                "abortedConnects": 0,
+            });
             assert_eq!(python("mariadb.py", &[&port.to_string()]), [expected], "at {port}");
         }
     });

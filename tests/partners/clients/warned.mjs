@@ -7,7 +7,13 @@ const { chromium } = createRequire(import.meta.url)('playwright-core');
 
 const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-proxy-server', '--host-resolver-rules=MAP * 127.0.0.1'],
+  args: [
+    '--no-sandbox', // CI runs as root, where Chromium's sandbox does not start
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-proxy-server',
+    '--host-resolver-rules=MAP * 127.0.0.1',
+  ],
 });
 try {
   const page = await browser.newPage();

@@ -32,7 +32,7 @@ class Offer:
 
 
 class Validator:
-    """Autobahn's own: the first of what it returns is whether this is UTF-8 so far, the second whether it may end here."""
+    """As Autobahn's own: it returns first whether this is UTF-8 so far, then whether it may end here."""
 
     def reset(self):
         pass
@@ -102,7 +102,8 @@ class Library:
 
 def translated(name, source):
     source = re.sub(r"^(\s*)print\b ?(.*)$", r"\1print(\2)", source, flags=re.MULTILINE)
-    source = source.replace("(object, Case, )", "(Case,)").replace(" / self.p.autoFragmentSize", " // self.p.autoFragmentSize")
+    source = source.replace("(object, Case, )", "(Case,)")
+    source = source.replace(" / self.p.autoFragmentSize", " // self.p.autoFragmentSize")
     if name == "case12_x_x":
         # The only ones that tell bytes from text themselves.
         return source

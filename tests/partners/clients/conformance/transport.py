@@ -130,7 +130,8 @@ class Stream:
     def send(self):
         """As much as the windows allow."""
         while self.unsent and not self.closed:
-            size = min(self.h2.local_flow_control_window(self.stream), self.h2.max_outbound_frame_size, len(self.unsent))
+            window = self.h2.local_flow_control_window(self.stream)
+            size = min(window, self.h2.max_outbound_frame_size, len(self.unsent))
             if size == 0:
                 break
             self.h2.send_data(self.stream, bytes(self.unsent[:size]))
