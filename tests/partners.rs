@@ -1,5 +1,6 @@
 //! The promises that matter, kept with programs that are not ours: Flask, Django, uvicorn, Vite, Next, webpack, Angular,
-//! Express, WebSocket libraries of two languages, curl and Chromium, with the real `portolan` between them.
+//! Express, WebSocket libraries of two languages, databases, debuggers, gRPC, curl and Chromium, with the real `portolan`
+//! between them.
 //!
 //! `tests/partners/setup` installs them; [`installed`] tells what happens without.
 #![cfg(target_os = "linux")]
@@ -13,12 +14,24 @@
 
 #[path = "partners/alone.rs"]
 mod alone;
+#[path = "partners/certificate.rs"]
+mod certificate;
 #[path = "partners/client.rs"]
 mod client;
+#[path = "partners/conformance.rs"]
+mod conformance;
+#[path = "partners/databases.rs"]
+mod databases;
+#[path = "partners/debuggers.rs"]
+mod debuggers;
 #[path = "partners/dev_servers.rs"]
 mod dev_servers;
 #[path = "partners/docker.rs"]
 mod docker;
+#[path = "partners/grpc.rs"]
+mod grpc;
+#[path = "partners/https.rs"]
+mod https;
 #[path = "partners/installed.rs"]
 mod installed;
 #[path = "partners/load.rs"]
@@ -190,7 +203,7 @@ fn an_upload_and_a_download_of_200_mb_pass_whole_between_curl_and_node_in_bounde
         let grown = memory_growth(&portolan, || {
             let answer = ask(&portolan.url("/upload"), &["-X", "POST", "-T", cargo.path()]);
             assert_eq!(answer.json(), json!({ "sha256": cargo.sha256(), "length": Cargo::LENGTH }));
-            assert_eq!(sha256_of_download(&portolan.url("/download")), cargo.sha256());
+            assert_eq!(sha256_of(&mut curl(&portolan.url("/download"), &["--fail"])), cargo.sha256());
         });
 
         assert!(grown <= MEMORY_LIMIT, "portolan grew by {grown} bytes");
@@ -216,12 +229,12 @@ fn a_server_sent_event_arrives_before_the_next_one_exists() {
 
 #[test]
 fn a_websocket_of_the_node_library_ws_passes_as_it_is() {
-    installed::with(&[Node, Python], || assert_websocket_passes(&program::node("echo.cjs", &[])));
+    installed::with(&[Node, Python, Curl], || assert_websocket_passes(&program::node("echo.cjs", &[])));
 }
 
 #[test]
 fn a_websocket_of_the_python_library_websockets_passes_as_it_is() {
-    installed::with(&[Node, Python], || assert_websocket_passes(&program::python("echo.py")));
+    installed::with(&[Node, Python, Curl], || assert_websocket_passes(&program::python("echo.py")));
 }
 
 /// Flask as a person would route to it: its own paths begin with `/api`.
@@ -250,31 +263,35 @@ fn sign_in(url: &str, origin: &str) -> Answer {
     ask(url, &["--location", "--cookie", jar, "-H", &origin, "-d", &token, "--data-urlencode", "name=Ada Lovelace"])
 }
 
-/// Both client libraries must get through, with everything that they negotiate and all that they send.
+/// Both client libraries must get through, in cleartext and under the local authority, with everything that they
+/// negotiate and all that they send.
 fn assert_websocket_passes(server: &Program) {
     let portolan = Portolan::serving(&format!("[routes]\nsocket = {{ path = '/', to = {} }}\n", server.port()));
-    let url = format!("ws://{}/socket?token=a%20b", portolan.address());
-    let mut node = Command::new("node");
-    let mut python = Command::new(installed::python());
-    let clients = [node.arg(installed::source("clients/echo.cjs")), python.arg(installed::source("clients/echo.py"))];
+    let authority = portolan.authority();
+    for scheme in ["ws", "wss"] {
+        let url = format!("{scheme}://localhost:{}/socket?token=a%20b", portolan.address().port());
+        let (mut node, mut python) = (Command::new("node"), Command::new(installed::python()));
+        node.arg(installed::source("clients/echo.cjs")).env("NODE_EXTRA_CA_CERTS", &authority);
+        python.arg(installed::source("clients/echo.py")).env("SSL_CERT_FILE", &authority);
 
-    for client in clients {
-        let report: Value = serde_json::from_str(&run(client.arg(&url))).unwrap();
-        let expected = json!({
-            "subprotocol": "chart",
-            "extension": "permessage-deflate",
-            "target": "/socket?token=a%20b",
-            "textReturned": true,
-            "bytesReturned": true,
-            "pong": "deep six",
-            "close": "4001 fair winds",
-        });
-        assert_eq!(report, expected, "{client:?}");
+        for client in [&mut node, &mut python] {
+            let report: Value = serde_json::from_str(&run(client.arg(&url))).unwrap();
+            let expected = json!({
+                "subprotocol": "chart",
+                "extension": "permessage-deflate",
+                "target": "/socket?token=a%20b",
+                "textReturned": true,
+                "bytesReturned": true,
+                "pong": "deep six",
+                "close": "4001 fair winds",
+            });
+            assert_eq!(report, expected, "{client:?}");
+        }
     }
 }
 
-fn sha256_of_download(url: &str) -> String {
-    let mut download = curl(url, &["--fail"]).stdout(Stdio::piped()).spawn().unwrap();
+fn sha256_of(download: &mut Command) -> String {
+    let mut download = download.stdout(Stdio::piped()).spawn().unwrap();
     let sum = run(Command::new("sha256sum").stdin(download.stdout.take().unwrap()));
     assert!(download.wait().unwrap().success());
     first_word(&sum)

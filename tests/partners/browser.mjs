@@ -1,5 +1,6 @@
 // The browser story: Chromium opens the Vite page through the proxy, sees Flask's answer on it, and sees an edit of a
-// module arrive over the proxied HMR WebSocket while the page stays loaded.
+// module arrive over the proxied HMR WebSocket while the page stays loaded. By an https URL all of it comes over HTTP/2,
+// under a certificate that the browser finds nothing wrong with.
 //
 // node browser.mjs URL MODULE [SCREENSHOT]
 //   URL         where the proxy is, such as http://127.0.0.1:62893/
@@ -46,6 +47,8 @@ async function story(page, seen) {
     page.waitForEvent('console', (message) => message.text().includes('[vite] connected')),
     page.goto(url),
   ]);
+  const protocol = await page.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
+  assert.equal(protocol, new URL(url).protocol === 'https:' ? 'h2' : 'http/1.1');
   await text(page, '#api', 'hello from Flask');
   await text(page, '#chart', BEFORE);
 

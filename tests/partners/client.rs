@@ -69,3 +69,17 @@ pub(crate) fn run(command: &mut Command) -> String {
     assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
     stdout.into_owned()
 }
+
+/// Runs one of `clients/*.py` and returns the reports that it printed as lines of JSON.
+pub(crate) fn python(client: &str, arguments: &[&str]) -> Vec<Value> {
+    reports(Command::new(installed::python()).arg(installed::source("clients").join(client)).args(arguments))
+}
+
+/// Runs one of `clients/*.cjs` and returns the reports that it printed as lines of JSON.
+pub(crate) fn node(client: &str, arguments: &[&str]) -> Vec<Value> {
+    reports(Command::new("node").arg(installed::source("clients").join(client)).args(arguments))
+}
+
+fn reports(client: &mut Command) -> Vec<Value> {
+    run(client).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

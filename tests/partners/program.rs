@@ -7,7 +7,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, BufRead as _, BufReader, PipeReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -18,7 +18,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::installed;
+use crate::{certificate::SelfSigned, installed};
 
 /// How long a program may take to come up; a busy CI machine starts Vite in a few seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -41,6 +41,19 @@ impl Program {
         });
         let address = announced.recv_timeout(START_LIMIT).expect("the program says where it listens");
         Self { group, address }
+    }
+
+    /// Starts a command that was told its port and says in a line with `sign` that it listens there.
+    pub(crate) fn start_on(port: u16, command: Command, sign: &'static str) -> Self {
+        let (announce, announced) = mpsc::channel();
+        let group = Group::start(command, move |line| {
+            if line.contains(sign) {
+                // Nobody waits any more after the first one.
+                let _ = announce.send(());
+            }
+        });
+        announced.recv_timeout(START_LIMIT).expect("the program says that it listens");
+        Self { group, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
 
     /// Where it listens.
@@ -89,6 +102,15 @@ pub(crate) fn vite(page: &Path) -> Program {
     command.arg(installed::node_modules().join("vite/bin/vite.js")).args(["--host", "127.0.0.1", "--port", "0"]);
     command.current_dir(page);
     Program::start(command, "http://")
+}
+
+/// The app of `apps/asgi.py` in hypercorn, with HTTP/2 as well as HTTP/1; over TLS with a certificate.
+pub(crate) fn hypercorn(certificate: Option<&SelfSigned>) -> Program {
+    let mut command = command(installed::python());
+    command.args(["-m", "hypercorn", "--bind", "127.0.0.1:0", "asgi:app"]).current_dir(installed::source("apps"));
+    let Some(certificate) = certificate else { return Program::start(command, "Running on http://") };
+    command.arg("--certfile").arg(certificate.certificate()).arg("--keyfile").arg(certificate.key());
+    Program::start(command, "Running on https://")
 }
 
 /// One of `apps/*.cjs`.
@@ -162,5 +184,5 @@ fn listen(output: PipeReader, said: &Mutex<String>, mut hear: impl FnMut(&str)) 
 
 fn address_after(sign: &str, line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(sign)?;
-    rest.trim_end().trim_end_matches('/').parse().ok()
+    rest.split([' ', '/']).next()?.trim_end().parse().ok()
 }

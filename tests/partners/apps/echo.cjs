@@ -10,6 +10,8 @@ const server = new WebSocketServer({
 });
 
 server.on('connection', (socket, request) => {
+  // `ws` has closed the connection by then; an error that nobody hears would end the program too.
+  socket.on('error', () => {});
   socket.on('message', (message, isBinary) => {
     const word = isBinary ? '' : message.toString();
     if (word === 'target') socket.send(request.url);
