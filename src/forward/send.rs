@@ -507,7 +507,7 @@ impl Broken {
                 Reason::Closed(Box::new(Reached::of(exchange)))
             }
             Failed::Refused(reason) => reason,
-            Failed::Head(_) | Failed::TooManyInterim => {
+            Failed::Head(_) | Failed::Carrier(_) | Failed::TooManyInterim => {
                 Reason::Invalid(format!("its answer is not valid: {failed}"), start(exchange.unanswered()))
             }
         };

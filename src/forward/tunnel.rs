@@ -3,7 +3,7 @@
 //! Its bytes are lent by the engine only behind the program's 101: until then there is nothing to carry them, so what a
 //! client sends behind its request cannot reach the program early.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use super::Asked;
 use crate::{
@@ -22,16 +22,21 @@ impl Asked<'_> {
         if let Some(exchange) = &self.exchange {
             exchange.write_now(Kind::Opened);
         }
-        let Switched { client, program } = switched;
-        let client = Side { stream: client.0, early: client.1, socket: |_| None };
-        let program = Side { stream: program.0, early: program.1, socket: |_| None };
-        let mut carried = pin!(tunnel::run(client, program, &PATIENCE));
-        let ended = poll_fn(|cx| match carried.as_mut().poll(cx) {
+        let Switched { client: (near, early), program: (mut far, answered) } = switched;
+        let client = Side { stream: &mut *near, early, socket: |_| None };
+        let program = Side { stream: &mut far, early: answered, socket: |_| None };
+        let mut carried = tunnel::run(client, program, &PATIENCE);
+        let ended = poll_fn(|cx| match Pin::new(&mut carried).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if self.deadlines.is_draining() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await;
+        if let Some((_, tunnel::End::Failed(_))) = &ended {
+            // What broke on one side breaks on the other (RFC 9293 §3.5.2).
+            near.reset();
+            far.reset();
+        }
         self.record(|record| {
             record.kind = Kind::Tunnel;
             match ended {

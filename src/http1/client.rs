@@ -82,6 +82,9 @@ pub enum Failed<E> {
     /// What came is no head of an answer.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// What carries the connection could make nothing of what came.
+    #[error("{0}")]
+    Carrier(io::Error),
     /// RFC 9110 §15.2 sets no limit; we do.
     #[error("it sent more than {MAX_INTERIM} interim answers")]
     TooManyInterim,
@@ -324,6 +327,9 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
                 Ok(Input::End) if self.waiting.is_some() => self.wait_no_longer(),
                 Ok(Input::End) | Err(_) if self.program.is_unprocessed() => {
                     return Poll::Ready(Err(Failed::Unprocessed));
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Poll::Ready(Err(Failed::Carrier(error)));
                 }
                 Ok(Input::End) | Err(_) => {
                     let up = &self.client.up;

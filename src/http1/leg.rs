@@ -235,6 +235,8 @@ impl<S: Transport> Leg<S> {
 pub(super) struct Unwritten {
     bytes: Kept,
     written: u64,
+    /// A stream that encrypts may have taken bytes that its socket has not: they would stay behind.
+    within: bool,
 }
 
 /// What is copied together in one write rather than passed as a vector, in bytes: up to here a copy costs less than
@@ -244,7 +246,7 @@ const TOGETHER: usize = 16 * 1024;
 impl Unwritten {
     /// Whether everything was taken.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && !self.within
     }
 
     /// How much was taken.
@@ -260,7 +262,12 @@ impl Unwritten {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written as u64;
+            self.within = true;
             self.bytes.take(written);
+        }
+        if self.within {
+            ready!(Pin::new(&mut to.stream).poll_flush(cx))?;
+            self.within = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -299,6 +306,8 @@ impl Unwritten {
         let from_run = written.saturating_sub(built.len());
         self.bytes.push(built.get(written..).unwrap_or_default());
         self.bytes.push(&run[from_run..]);
+        // What goes wrong is found again: something was taken.
+        self.within = !matches!(Pin::new(&mut to.stream).poll_flush(cx), Poll::Ready(Ok(())));
         Ok(())
     }
 }

@@ -30,7 +30,8 @@ const MAX_HEADERS: u32 = 32 * 1024;
 /// What a stream may hold that its other end has not taken, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// What went wrong with a stream, as the engine knows it: its connection broke.
+/// What went wrong with a stream, as the engine knows it: the other end sent what is not valid, or its connection broke.
 fn broken(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, error)
+    let kind = if error.is_library() { io::ErrorKind::InvalidData } else { io::ErrorKind::ConnectionReset };
+    io::Error::new(kind, error)
 }

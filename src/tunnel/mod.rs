@@ -232,6 +232,10 @@ impl Direction {
                 _ => {
                     let read =
                         BUFFER.with_borrow_mut(|buffer| self.poll_chunk(cx, &mut reader.0, &mut writer.0, buffer));
+                    if read.is_pending() {
+                        // A stream that encrypts may have taken bytes that its socket has not: they would stay behind.
+                        let _ = Pin::new(&mut writer.0).poll_flush(cx)?;
+                    }
                     let read = ready!(read)?;
                     self.bulk.has_carried(read);
                     read == 0
@@ -327,6 +331,8 @@ impl Silence {
 
 #[cfg(test)]
 mod tests {
+    use std::mem;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -394,6 +400,60 @@ mod tests {
         client.read_to_string(&mut got).await.expect("read");
         assert_eq!(got, "late");
         assert!(matches!(tunnel.await.expect("the tunnel ends").1, End::Closed));
+    }
+
+    /// Takes bytes at once, and lets them go when it is told to and its turn has come: as a stream that encrypts does.
+    struct Holding {
+        stream: DuplexStream,
+        held: Vec<u8>,
+        flushes: u8,
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, input: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(input);
+            Poll::Ready(Ok(input.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes == 1 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let held = mem::take(&mut self.held);
+            if held.is_empty() {
+                Poll::Ready(Ok(()))
+            } else {
+                Pin::new(&mut self.stream).poll_write(cx, &held).map_ok(|_| ())
+            }
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_stream_holds_back_goes_out_before_more_is_waited_for() {
+        let (mut client, near) = duplex(64);
+        let (mut upstream, far) = duplex(64);
+        let near = Side {
+            stream: Holding { stream: near, held: Vec::new(), flushes: 0 },
+            early: Bytes::new(),
+            socket: |_| None,
+        };
+        tokio::spawn(run(near, side(far, b""), &PATIENCE));
+        upstream.write_all(b"now").await.expect("written");
+        let mut got = [0; 3];
+        tokio::time::timeout(LINGER, client.read_exact(&mut got)).await.expect("in time").expect("read");
+        assert_eq!(&got, b"now");
     }
 
     #[tokio::test(start_paused = true)]

@@ -375,7 +375,6 @@ async fn f13_answers_that_are_none_become_a_502() {
         status("20", &[]),
         status("abc", &[]),
         status("200", &[(":status", "201")]),
-        status("200", &[(":path", "/")]),
         status("200", &[("X-Upper", "1")]),
         status("200", &[("connection", "close")]),
         status("200", &[("transfer-encoding", "chunked")]),
@@ -386,6 +385,19 @@ async fn f13_answers_that_are_none_become_a_502() {
     ] {
         assert_eq!(bad_answer(&fields).await, (502, "bad-upstream-reply".into()), "{fields:?}");
     }
+}
+
+/// The codec forgets them before anybody can object.
+#[tokio::test]
+async fn f13_pseudo_fields_of_a_request_are_not_passed_on_in_an_answer() {
+    let (mut client, program, _proxy) = to_h2("").await;
+    client.send(get("/", &[])).await;
+    let mut connection = program.h2_connection().await;
+    let seen = connection.request().await;
+    connection.responds(seen.stream, &status("200", &[(":path", "/"), ("x", "1")]), "ok").await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.head.field("x")), (200, Some("1")));
+    assert!(response.head.fields().all(|(name, _)| !name.contains("path")));
 }
 
 #[tokio::test]
