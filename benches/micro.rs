@@ -8,7 +8,7 @@ use divan::{Bencher, black_box};
 use portolan::{
     config::{NO_EDITS, load},
     forward::{
-        Client,
+        Client, WayIn,
         head::{self, Hops, Outgoing},
     },
     head::{FieldList, Host, RequestHead},
@@ -89,7 +89,7 @@ fn check_a_head(bencher: Bencher<'_, '_>, fields: usize) {
 #[divan::bench(args = [2, 25])]
 fn write_a_head(bencher: Bencher<'_, '_>, fields: usize) {
     let request = read(&request(fields));
-    let client = Client::new(([127, 0, 0, 1], 50_000).into(), Arc::new(([127, 0, 0, 1], 62_893).into()));
+    let client = Client::new(([127, 0, 0, 1], 50_000).into(), Arc::new(WayIn::new(([127, 0, 0, 1], 62_893).into())));
     let checked = head::check(&request, None).expect("a good head");
     let outgoing = Outgoing {
         request: &request,

@@ -32,7 +32,7 @@ use crate::{
     config::Config,
     diagnostic::Diagnostic,
     drain::{self, Trigger, Watcher},
-    forward::{Client, Common, Worker},
+    forward::{Client, Common, WayIn, Worker},
     head::Host,
     http1::leg::Transport,
     listen::{
@@ -365,14 +365,14 @@ impl Accepting {
             Ok(opened) => opened,
             Err(error) => return tracing::error!(target: "portolan", "cannot accept: {error}"),
         };
-        let local = Arc::new(address);
+        let way = Arc::new(WayIn::new(address));
         let (serve, inboxes, limit) = (Rc::clone(&self.serve), Rc::clone(&self.inboxes), self.limit);
         let accepting = spawn_local(listen::accept(listener, move |stream, peer| {
             // On a wildcard address only the connection knows which one was asked; a TCP route is known by its own.
-            let is_wild = matches!(kind, Kind::Requests) && local.ip().is_unspecified();
+            let is_wild = matches!(kind, Kind::Requests) && address.ip().is_unspecified();
             let own = is_wild.then(|| stream.local_addr().ok()).flatten();
-            let asked = own.map_or_else(|| Arc::clone(&local), Arc::new);
-            deliver(&serve, &inboxes, limit, stream, Client::new(peer, asked), kind);
+            let way = own.map_or_else(|| Arc::clone(&way), |own| Arc::new(WayIn::new(own)));
+            deliver(&serve, &inboxes, limit, stream, Client::new(peer, way), kind);
         }));
         self.tasks.insert(address, accepting);
     }

@@ -302,10 +302,12 @@ fn line(route: &Route, client: &Client) -> RouteLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::WayIn;
 
     #[test]
     fn only_people_at_this_machine_have_somebody_look_who_listens() {
-        let client = |peer: &str| Client::new(peer.parse().unwrap(), Arc::new(([127, 0, 0, 1], 62893).into()));
+        let client =
+            |peer: &str| Client::new(peer.parse().unwrap(), Arc::new(WayIn::new(([127, 0, 0, 1], 62893).into())));
         let refused = || Reason::Dial(ConnectError::Refused(io::ErrorKind::ConnectionRefused.into()));
         let failure = Failure::Program {
             route: "web".into(),

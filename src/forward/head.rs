@@ -55,19 +55,25 @@ pub enum Refusal {
 pub struct Client {
     /// Its address.
     pub peer: IpAddr,
-    /// What it asked: that of the listener, for nearly all of them.
-    asked: Arc<SocketAddr>,
-    /// What it came by, where that is no bare connection of HTTP/1.
-    by: Option<Arc<By>>,
+    way: Arc<WayIn>,
     _counted: Option<Counted>,
     _guard: Option<Guard>,
 }
 
-/// What a client came by.
-#[derive(Debug, Clone, Default)]
-struct By {
+/// How a client came: one for all that came to a listener and speak HTTP/1 there.
+#[derive(Debug, Clone)]
+pub struct WayIn {
+    /// Our end.
+    asked: SocketAddr,
     tls: Option<Tls>,
     is_http2: bool,
+}
+
+impl WayIn {
+    /// By this listener, without TLS, in HTTP/1.
+    pub fn new(asked: SocketAddr) -> Self {
+        Self { asked, tls: None, is_http2: false }
+    }
 }
 
 /// TLS, and the host that the client named to it.
@@ -79,8 +85,8 @@ struct Tls {
 
 impl Client {
     /// The client behind an accepted connection.
-    pub fn new(peer: SocketAddr, asked: Arc<SocketAddr>) -> Self {
-        Self { peer: peer.ip().to_canonical(), asked, by: None, _counted: None, _guard: None }
+    pub fn new(peer: SocketAddr, way: Arc<WayIn>) -> Self {
+        Self { peer: peer.ip().to_canonical(), way, _counted: None, _guard: None }
     }
 
     /// `https` behind TLS.
@@ -90,7 +96,7 @@ impl Client {
 
     /// Whether it asks on a stream of HTTP/2.
     pub fn speaks_http2(&self) -> bool {
-        self.by.as_ref().is_some_and(|by| by.is_http2)
+        self.way.is_http2
     }
 
     /// Whether its connection is one for `host`: what certificate was shown on it speaks for that host.
@@ -99,17 +105,17 @@ impl Client {
     }
 
     fn tls(&self) -> Option<&Tls> {
-        self.by.as_ref()?.tls.as_ref()
+        self.way.tls.as_ref()
     }
 
     /// Within the connection of this client, which is counted and waited for as long as there is anything within it.
-    fn within(&self, by: Arc<By>) -> Self {
-        Self { by: Some(by), ..Self::new(SocketAddr::new(self.peer, 0), Arc::clone(&self.asked)) }
+    fn within(&self, way: Arc<WayIn>) -> Self {
+        Self { peer: self.peer, way, _counted: None, _guard: None }
     }
 
     /// Our end.
     pub fn local(&self) -> SocketAddr {
-        *self.asked
+        self.way.asked
     }
 
     /// Counts it among the connections until it is gone, whatever it becomes.
@@ -128,14 +134,13 @@ impl Client {
 impl Whose for Client {
     fn over_tls(&self, keys: &Arc<Keys>, name: Option<&str>) -> Self {
         let tls = Tls { keys: Arc::clone(keys), name: name.map(str::to_owned) };
-        self.within(Arc::new(By { tls: Some(tls), is_http2: false }))
+        self.within(Arc::new(WayIn { asked: self.way.asked, tls: Some(tls), is_http2: false }))
     }
 
     fn on_stream(&self) -> Self {
-        match &self.by {
-            Some(by) if by.is_http2 => self.within(Arc::clone(by)),
-            by => self.within(Arc::new(By { is_http2: true, ..by.as_deref().cloned().unwrap_or_default() })),
-        }
+        let way = &self.way;
+        let is_so = way.is_http2;
+        self.within(if is_so { Arc::clone(way) } else { Arc::new(WayIn { is_http2: true, ..WayIn::clone(way) }) })
     }
 }
 
@@ -381,7 +386,7 @@ impl Outgoing<'_> {
         fields.field(b"x-forwarded-for", address(self.client.peer, &mut [0; MAX_ADDRESS]));
         fields.field(b"x-forwarded-host", self.checked.field);
         fields.field(b"x-forwarded-proto", self.client.scheme().as_bytes());
-        fields.field(b"x-forwarded-port", decimal(self.client.asked.port().into(), &mut digits));
+        fields.field(b"x-forwarded-port", decimal(self.client.local().port().into(), &mut digits));
         fields.field(b"via", self.via.as_bytes());
     }
 

@@ -31,7 +31,7 @@ use facts::Setting;
 use failure::Failure;
 use head::{Checked, Hops, Outgoing};
 
-pub use head::Client;
+pub use head::{Client, WayIn};
 
 use crate::{
     config::{Respond, RespondBody},
