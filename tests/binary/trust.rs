@@ -348,6 +348,45 @@ fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_one_shell_says_of_whom_to_trust_changes_nothing_for_programs_of_another() {
+    use crate::processes::Home;
+    let home = Home::new();
+    let folder = home.folder();
+    let mut trust = home.portolan(&["trust", "java"]);
+    trust.env_remove("JAVA_HOME");
+    assert_eq!(run(trust).code, 0);
+    let env_of = |arguments: &[&str], set: Option<(&str, &Path)>| {
+        let mut command = home.portolan(arguments);
+        for name in SAID {
+            command.env_remove(name);
+        }
+        let said = run({
+            command.envs(set);
+            command
+        });
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out
+    };
+    let first = env_of(&["run", "--name", "first", "--", "sh", "-c", "env"], None);
+    let Some(bundle) = first.lines().find_map(|line| line.strip_prefix("SSL_CERT_FILE=")).map(PathBuf::from) else {
+        return tell("this system trusts nobody: not tested");
+    };
+    let before = fs::read_to_string(&bundle).unwrap();
+
+    certificate(folder, "corporate.pem", "corporate-key.pem");
+    let corporate = folder.file("corporate.pem");
+    let told = env_of(&["run", "--name", "other", "--", "sh", "-c", "env"], Some(("SSL_CERT_FILE", &corporate)));
+    assert!(told.contains(&format!("SSL_CERT_FILE={}\n", corporate.display())), "{told}");
+    assert_eq!(fs::read_to_string(&bundle).unwrap(), before);
+
+    let nested = [env!("CARGO_BIN_EXE_portolan"), "run", "--name", "inner", "--", "sh", "-c", "env"];
+    let told = env_of(&[&["run", "--name", "outer", "--"], &nested[..]].concat(), None);
+    assert!(told.contains(&format!("SSL_CERT_FILE={}\n", bundle.display())), "{told}");
+    assert_eq!(fs::read_to_string(&bundle).unwrap(), before);
+}
+
 const SHOP: &str =
     "[routes]\nshop = { host = \"shop.dev\", respond = \"hello\", cert = \"shop.pem\", key = \"shop-key.pem\" }\n";
 
