@@ -98,7 +98,7 @@ fn with_sudo(store: &Store, step: Step, wish: Wish, candidate: &Candidate, said:
     let (trust::Outcome::Root, Some(command)) = (&step.outcome, &step.help) else { return Ok(step) };
     said.line(&format!("{}: only root may, so this is run: {command}", store.name()))?;
     let status = process::Command::new("sh").args(["-c", command]).status()?;
-    let is_done = store.trusts(candidate).is_ok_and(|trusts| trusts == (wish == Wish::Trust));
+    let is_done = store.is_so(wish, candidate) == Ok(true);
     Ok(if status.success() && is_done { Step { outcome: trust::Outcome::Done, help: None } } else { step })
 }
 
@@ -148,7 +148,7 @@ fn words(step: &Step, wish: Wish) -> String {
         (trust::Outcome::Already, Wish::Trust) => "trusts it already".into(),
         (trust::Outcome::Already, Wish::Forget) => "does not have it".into(),
         (trust::Outcome::Root, _) => "only root may change it".into(),
-        (trust::Outcome::Failed(why), _) => format!("nothing was changed: {why}"),
+        (trust::Outcome::Failed(why), _) => format!("it is not done: {why}"),
     }
 }
 

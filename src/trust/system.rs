@@ -10,26 +10,68 @@ use std::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
+    java::Java,
     program,
     stores::{Candidate, Machine, Step, Wish},
 };
 use crate::diagnostic::without_number;
 
 /// A way in which systems keep their store.
+#[derive(Debug)]
 struct Layout {
     /// Holds what the administrator adds.
     folder: &'static str,
-    /// Makes it known, and with `again` also what was taken away.
+    /// Holds what programs read, once the command has put it there.
+    bundle: &'static str,
+    /// Makes known what was put into the folder.
     command: &'static [&'static str],
+    /// Makes known what was taken out of it.
+    without: &'static [&'static str],
+    /// The store that the command fills for Java, where there is one.
+    java: Option<&'static str>,
 }
 
 /// Debian and its like; Fedora and its like; Arch and its like; openSUSE.
 const LAYOUTS: [Layout; 4] = [
-    Layout { folder: "usr/local/share/ca-certificates", command: &["update-ca-certificates"] },
-    Layout { folder: "etc/pki/ca-trust/source/anchors", command: &["update-ca-trust", "extract"] },
-    Layout { folder: "etc/ca-certificates/trust-source/anchors", command: &["trust", "extract-compat"] },
-    Layout { folder: "usr/share/pki/trust/anchors", command: &["update-ca-certificates"] },
+    Layout {
+        folder: "usr/local/share/ca-certificates",
+        bundle: "etc/ssl/certs/ca-certificates.crt",
+        command: &["update-ca-certificates"],
+        // Otherwise links to the file stay behind that lead nowhere.
+        without: &["update-ca-certificates", "--fresh"],
+        java: Some("etc/ssl/certs/java/cacerts"),
+    },
+    Layout {
+        folder: "etc/pki/ca-trust/source/anchors",
+        bundle: "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        command: &["update-ca-trust", "extract"],
+        without: &["update-ca-trust", "extract"],
+        java: None,
+    },
+    Layout {
+        folder: "etc/ca-certificates/trust-source/anchors",
+        bundle: "etc/ca-certificates/extracted/tls-ca-bundle.pem",
+        command: &["trust", "extract-compat"],
+        without: &["trust", "extract-compat"],
+        java: None,
+    },
+    Layout {
+        folder: "usr/share/pki/trust/anchors",
+        bundle: "var/lib/ca-certificates/ca-bundle.pem",
+        command: &["update-ca-certificates"],
+        without: &["update-ca-certificates"],
+        java: None,
+    },
 ];
+
+impl Layout {
+    fn command(&self, wish: Wish) -> &'static [&'static str] {
+        match wish {
+            Wish::Trust => self.command,
+            Wish::Forget => self.without,
+        }
+    }
+}
 
 /// The store of macOS.
 const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
@@ -43,17 +85,13 @@ pub struct System {
 
 #[derive(Debug)]
 enum Kept {
-    Folder { folder: PathBuf, program: PathBuf, command: &'static [&'static str] },
+    Folder(Folder),
     Keychain { keychain: PathBuf, program: PathBuf },
 }
 
 impl System {
     pub(super) fn find(machine: &Machine) -> Option<Self> {
-        let folder = LAYOUTS.iter().find_map(|layout| {
-            let folder = Some(machine.root.join(layout.folder)).filter(|folder| folder.is_dir())?;
-            let program = program::find(layout.command[0], &machine.path)?;
-            Some(Kept::Folder { folder, program, command: layout.command })
-        });
+        let folder = LAYOUTS.iter().find_map(|layout| Folder::find(layout, machine)).map(Kept::Folder);
         let keychain = || {
             let keychain = Some(PathBuf::from(KEYCHAIN)).filter(|keychain| keychain.is_file())?;
             Some(Kept::Keychain { keychain, program: program::find("security", &machine.path)? })
@@ -63,19 +101,18 @@ impl System {
 
     pub(super) fn place(&self) -> &Path {
         match &self.kept {
-            Kept::Folder { folder, .. } => folder,
+            Kept::Folder(folder) => &folder.folder,
             Kept::Keychain { keychain, .. } => keychain,
         }
     }
 
-    pub(super) fn trusts(&self, candidate: &Candidate) -> bool {
+    /// Whether it is as wished, and everybody knows.
+    pub(super) fn is_so(&self, wish: Wish, candidate: &Candidate) -> bool {
         match &self.kept {
-            Kept::Folder { folder, .. } => {
-                let there = CertificateDer::from_pem_file(file(folder, candidate));
-                there.is_ok_and(|there| there == candidate.certificate)
-            }
+            Kept::Folder(folder) => folder.is_so(wish, candidate),
             Kept::Keychain { program, .. } => {
-                program::run(program, &["verify-cert", "-c", &*candidate.file.to_string_lossy()]).is_ok()
+                let words = ["verify-cert", "-c", &*candidate.file.to_string_lossy()];
+                program::run(program, &words).is_ok() == (wish == Wish::Trust)
             }
         }
     }
@@ -85,38 +122,101 @@ impl System {
             return Step::root(self.by_hand(wish, candidate));
         }
         let changed = match &self.kept {
-            Kept::Folder { folder, program, command } => {
-                let file = file(folder, candidate);
-                let placed = match wish {
-                    Wish::Trust => fs::copy(&candidate.file, &file).map(drop),
-                    Wish::Forget => remove(&file),
-                };
-                placed.map_err(|error| without_number(&error)).and_then(|()| program::run(program, &command[1..]))
-            }
-            Kept::Keychain { program, .. } => program::run(program, &keychain_words(wish, candidate)),
+            Kept::Folder(folder) => folder.change(wish, candidate),
+            Kept::Keychain { program, .. } => program::run(program, &keychain_words(wish, candidate)).map(drop),
         };
-        changed.map_or_else(|why| Step::failed(why, Some(self.by_hand(wish, candidate))), |_| Step::done())
+        changed.map_or_else(|why| Step::failed(why, Some(self.by_hand(wish, candidate))), |()| Step::done())
     }
 
     /// The commands that do the same.
     fn by_hand(&self, wish: Wish, candidate: &Candidate) -> String {
         match &self.kept {
-            Kept::Folder { folder, command, .. } => {
-                let (file, command) = (file(folder, candidate), command.join(" "));
-                match wish {
-                    Wish::Trust => {
-                        let from = &candidate.file;
-                        format!("sudo install -m 644 {} {} && sudo {command}", quoted(from), quoted(&file))
-                    }
-                    Wish::Forget => format!("sudo rm {} && sudo {command}", quoted(&file)),
-                }
-            }
+            Kept::Folder(folder) => folder.by_hand(wish, candidate),
             Kept::Keychain { .. } => {
                 let words = keychain_words(wish, candidate);
                 format!(
                     "sudo security {}",
                     words.iter().map(|word| quoted(Path::new(word))).collect::<Vec<_>>().join(" ")
                 )
+            }
+        }
+    }
+}
+
+/// A folder, and what its command makes of it. A change is made in two steps, and somebody may be killed between them.
+#[derive(Debug)]
+struct Folder {
+    folder: PathBuf,
+    bundle: PathBuf,
+    program: PathBuf,
+    java: Option<Java>,
+    layout: &'static Layout,
+}
+
+impl Folder {
+    fn find(layout: &'static Layout, machine: &Machine) -> Option<Self> {
+        let at = |place: &str| machine.root.join(place);
+        let folder = Some(at(layout.folder)).filter(|folder| folder.is_dir())?;
+        let program = program::find(layout.command[0], &machine.path)?;
+        let java = layout.java.and_then(|store| Java::of_debian(at(store), &machine.path));
+        Some(Self { folder, bundle: at(layout.bundle), program, java, layout })
+    }
+
+    fn file(&self, candidate: &Candidate) -> PathBuf {
+        self.folder.join(format!("{}.crt", candidate.label()))
+    }
+
+    fn is_so(&self, wish: Wish, candidate: &Candidate) -> bool {
+        let file = self.file(candidate);
+        match wish {
+            Wish::Trust => {
+                let there = CertificateDer::from_pem_file(file);
+                let is_there = there.is_ok_and(|there| there == candidate.certificate);
+                is_there && self.is_known(candidate).unwrap_or(true)
+            }
+            Wish::Forget => {
+                let is_gone = fs::symlink_metadata(file).is_err();
+                is_gone && !self.is_known(candidate).unwrap_or(false) && !self.is_known_to_java(candidate)
+            }
+        }
+    }
+
+    /// Whether programs read it; `None` where there is nothing that they would read.
+    fn is_known(&self, candidate: &Candidate) -> Option<bool> {
+        let all = CertificateDer::pem_file_iter(&self.bundle).ok()?;
+        Some(all.flatten().any(|one| one == candidate.certificate))
+    }
+
+    fn is_known_to_java(&self, candidate: &Candidate) -> bool {
+        self.java.as_ref().is_some_and(|java| java.trusts(candidate) == Ok(true))
+    }
+
+    fn change(&self, wish: Wish, candidate: &Candidate) -> Result<(), String> {
+        let file = self.file(candidate);
+        let placed = match wish {
+            Wish::Trust => fs::copy(&candidate.file, &file).map(drop),
+            Wish::Forget => remove(&file),
+        };
+        placed.map_err(|error| without_number(&error))?;
+        program::run(&self.program, &self.layout.command(wish)[1..])?;
+        match &self.java {
+            // The command tells Java of nothing that went away.
+            Some(java) if wish == Wish::Forget && self.is_known_to_java(candidate) => java.forget(candidate),
+            _ => Ok(()),
+        }
+    }
+
+    fn by_hand(&self, wish: Wish, candidate: &Candidate) -> String {
+        let (file, command) = (self.file(candidate), self.layout.command(wish).join(" "));
+        match wish {
+            Wish::Trust => {
+                let from = &candidate.file;
+                format!("sudo install -m 644 {} {} && sudo {command}", quoted(from), quoted(&file))
+            }
+            Wish::Forget => {
+                let java = self.java.as_ref().filter(|_| self.is_known_to_java(candidate));
+                let java = java.map(|java| format!(" && {}", java.by_hand(Wish::Forget, candidate)));
+                format!("sudo rm -f {} && sudo {command}{}", quoted(&file), java.unwrap_or_default())
             }
         }
     }
@@ -129,10 +229,6 @@ fn keychain_words(wish: Wish, candidate: &Candidate) -> Vec<String> {
         Wish::Forget => &["remove-trusted-cert", "-d"],
     };
     words.iter().copied().map(String::from).chain([file]).collect()
-}
-
-fn file(folder: &Path, candidate: &Candidate) -> PathBuf {
-    folder.join(format!("{}.crt", candidate.label()))
 }
 
 fn remove(file: &Path) -> io::Result<()> {
@@ -159,27 +255,50 @@ mod tests {
         trust::{Kind, Outcome, Store},
     };
 
-    /// A machine like Debian, on which `update-ca-certificates` writes down that it was run.
+    /// A machine like Debian, on which `update-ca-certificates` writes down how it was run and makes the bundle.
     struct Debian(tempfile::TempDir);
 
     impl Debian {
         fn new() -> Self {
             let debian = Self(tempfile::tempdir().unwrap());
-            for folder in ["usr/local/share/ca-certificates", "bin"] {
+            for folder in ["usr/local/share/ca-certificates", "etc/ssl/certs", "bin"] {
                 fs::create_dir_all(debian.0.path().join(folder)).unwrap();
             }
-            let program = debian.0.path().join("bin/update-ca-certificates");
-            fs::write(&program, format!("#!/bin/sh\necho run >>{}\n", debian.log().display())).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            debian.mend();
             debian
         }
 
-        fn log(&self) -> PathBuf {
-            self.0.path().join("log")
+        fn program(&self, name: &str, script: &str) {
+            let program = self.0.path().join("bin").join(name);
+            fs::write(&program, format!("#!/bin/sh\ncd {}\n{script}", self.0.path().display())).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
 
-        fn runs(&self) -> usize {
-            fs::read_to_string(self.log()).unwrap_or_default().lines().count()
+        fn mend(&self) {
+            let bundle = "cat usr/local/share/ca-certificates/* >etc/ssl/certs/ca-certificates.crt 2>/dev/null || :\n";
+            self.program("update-ca-certificates", &format!("echo run $* >>log\n{bundle}"));
+        }
+
+        fn break_down(&self) {
+            self.program("update-ca-certificates", "echo no room >&2\nexit 1\n");
+        }
+
+        /// A `keytool` whose store is a folder with a file for each name.
+        fn with_java(self) -> Self {
+            fs::create_dir_all(self.aliases()).unwrap();
+            fs::write(self.0.path().join("etc/ssl/certs/java/cacerts"), "").unwrap();
+            let script = "case $1 in -exportcert) exec cat $3.d/$7;; -delete) exec rm $3.d/$7;; esac\nexit 1\n";
+            self.program("keytool", script);
+            self
+        }
+
+        fn aliases(&self) -> PathBuf {
+            self.0.path().join("etc/ssl/certs/java/cacerts.d")
+        }
+
+        /// How the command was run, each time.
+        fn log(&self) -> Vec<String> {
+            fs::read_to_string(self.0.path().join("log")).unwrap_or_default().lines().map(String::from).collect()
         }
 
         fn files(&self) -> Vec<PathBuf> {
@@ -206,14 +325,14 @@ mod tests {
     fn root_puts_one_file_in_and_takes_exactly_that_out() {
         let debian = Debian::new();
         let (store, candidate) = (debian.store(true), debian.candidate());
-        fs::write(store.place().join("corporate.crt"), "theirs").unwrap();
+        fs::write(store.place().join("corporate.crt"), "theirs\n").unwrap();
         assert_eq!(store.change(Wish::Trust, &candidate).outcome, Outcome::Done);
         assert_eq!(store.change(Wish::Trust, &candidate).outcome, Outcome::Already);
-        assert_eq!((debian.files().len(), debian.runs()), (2, 1));
+        assert_eq!((debian.files().len(), debian.log().len()), (2, 1));
         assert_eq!(store.change(Wish::Forget, &candidate).outcome, Outcome::Done);
         assert_eq!(store.change(Wish::Forget, &candidate).outcome, Outcome::Already);
         assert_eq!(debian.files(), [store.place().join("corporate.crt")]);
-        assert_eq!(debian.runs(), 2);
+        assert_eq!(debian.log().len(), 2);
     }
 
     #[test]
@@ -231,9 +350,54 @@ mod tests {
     #[test]
     fn a_command_that_fails_is_told_in_its_own_words() {
         let debian = Debian::new();
-        fs::write(debian.0.path().join("bin/update-ca-certificates"), "#!/bin/sh\necho no room >&2\nexit 1\n").unwrap();
+        debian.break_down();
         let step = debian.store(true).change(Wish::Trust, &debian.candidate());
         assert_eq!(step.outcome, Outcome::Failed("no room".into()));
+    }
+
+    #[test]
+    fn what_was_broken_off_half_way_is_not_done_and_is_brought_to_its_end_the_next_time() {
+        let debian = Debian::new();
+        let (store, candidate) = (debian.store(true), debian.candidate());
+        fs::write(store.place().join("corporate.crt"), "theirs\n").unwrap();
+        program::run(&debian.0.path().join("bin/update-ca-certificates"), &[""; 0]).unwrap();
+        for wish in [Wish::Trust, Wish::Forget] {
+            debian.break_down();
+            for _ in 0..2 {
+                assert_eq!(store.change(wish, &candidate).outcome, Outcome::Failed("no room".into()), "{wish:?}");
+                assert_eq!(store.trusts(&candidate), Ok(false), "it is neither here nor there");
+            }
+            debian.mend();
+            assert_eq!(store.change(wish, &candidate).outcome, Outcome::Done, "{wish:?}");
+            assert_eq!(store.trusts(&candidate), Ok(wish == Wish::Trust));
+            assert_eq!(store.change(wish, &candidate).outcome, Outcome::Already, "{wish:?}");
+        }
+    }
+
+    #[test]
+    fn debian_clears_its_links_and_its_java_loses_exactly_the_name_that_debian_gave_it() {
+        let debian = Debian::new().with_java();
+        let (store, candidate) = (debian.store(true), debian.candidate());
+        assert_eq!(store.change(Wish::Trust, &candidate).outcome, Outcome::Done);
+        // As its hook does.
+        let alias = format!("debian:{}.pem", candidate.label());
+        fs::copy(&candidate.file, debian.aliases().join(&alias)).unwrap();
+        fs::write(debian.aliases().join("debian:theirs.pem"), "theirs\n").unwrap();
+        let by_hand = debian.store(false).change(Wish::Forget, &candidate).help.unwrap();
+        assert!(by_hand.contains("sudo update-ca-certificates --fresh && sudo "), "{by_hand}");
+        assert!(
+            by_hand.ends_with(&format!(
+                "keytool -delete -keystore {0} -storepass changeit -alias {alias}",
+                debian.0.path().join("etc/ssl/certs/java/cacerts").display()
+            )),
+            "{by_hand}"
+        );
+
+        assert_eq!(store.change(Wish::Forget, &candidate).outcome, Outcome::Done);
+        assert_eq!(debian.log(), ["run", "run --fresh"]);
+        let left = fs::read_dir(debian.aliases()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["debian:theirs.pem"]);
+        assert_eq!(store.change(Wish::Forget, &candidate).outcome, Outcome::Already);
     }
 
     #[test]
