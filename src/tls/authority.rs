@@ -32,6 +32,9 @@ const PUBLIC: &str = "authority.crt";
 /// The system's certificates with ours behind them.
 pub const BUNDLE: &str = "bundle.pem";
 
+/// The stores that were told to trust it.
+pub const PLACED: &str = "stores";
+
 /// The name of a certificate that gave way to another one begins so.
 const FORMER: &str = "former-";
 
@@ -222,11 +225,16 @@ impl Authority {
 
     /// Writes a file that everybody may read into its folder, whole or not at all.
     pub fn put_beside(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, AuthorityError> {
-        let path = self.folder.join(name);
-        let _lock = folder::lock(&self.folder)?;
-        folder::write(&path, 0o644, bytes)?;
-        Ok(path)
+        put_beside(&self.folder, name, bytes)
     }
+}
+
+/// Writes a file that everybody may read into the folder of an authority, whole or not at all.
+pub fn put_beside(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, AuthorityError> {
+    let path = folder.join(name);
+    let _lock = folder::lock(folder)?;
+    folder::write(&path, 0o644, bytes)?;
+    Ok(path)
 }
 
 /// SHA-256 of a certificate, in lowercase hexadecimal digits.
@@ -251,7 +259,11 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, AuthorityError> {
     };
     let is_ours = |name: &str| {
         let is_former = name.starts_with(FORMER) && name.ends_with(".crt");
-        is_former || [SECRET, PUBLIC, BUNDLE].contains(&name)
+        // What was being written when somebody was killed may hold the key.
+        let is_one = |whole: &str| {
+            Path::new(whole) == Path::new(name) || folder::unfinished(Path::new(whole)) == Path::new(name)
+        };
+        is_former || [SECRET, PUBLIC, BUNDLE, PLACED].into_iter().any(is_one)
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut files: Vec<PathBuf> = names.filter(|name| is_ours(name)).map(|name| folder.join(name)).collect();
@@ -298,7 +310,8 @@ fn constraints(names: &[String]) -> NameConstraints {
 
 const LOCALHOST_6: [u8; 16] = std::net::Ipv6Addr::LOCALHOST.octets();
 
-fn is_dns_name(name: &str) -> bool {
+/// Whether it may stand among the names of a certificate; an address may not.
+pub fn is_dns_name(name: &str) -> bool {
     name.is_ascii() && !name.starts_with('[') && name.parse::<std::net::IpAddr>().is_err()
 }
 

@@ -68,7 +68,7 @@ const LARGEST: usize = 1 << 20;
 
 /// Puts a file there, whole or not at all. Whoever holds the lock may.
 pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let new = path.with_extension("new");
+    let new = unfinished(path);
     let system = |error| AuthorityError::System(path.to_owned(), error);
     // What a killed portolan has left; nobody else writes while we hold the lock.
     match fs::remove_file(&new) {
@@ -80,6 +80,11 @@ pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Authorit
     fs::rename(&new, path).map_err(system)?;
     let folder = path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
     folder.map_err(system)
+}
+
+/// What a file is called until it is whole.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Tells one file from another that has taken its place.

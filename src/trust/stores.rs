@@ -175,6 +175,15 @@ impl Store {
         }
     }
 
+    /// What is there for as long as the store is.
+    pub(super) fn file(&self) -> PathBuf {
+        match self {
+            Self::System(system) => system.place().to_owned(),
+            Self::Nss(nss) => nss.file(),
+            Self::Java(java) => java.place().to_owned(),
+        }
+    }
+
     /// Whether it trusts this certificate; an error says why that cannot be told.
     pub fn trusts(&self, candidate: &Candidate) -> Result<bool, Step> {
         match self {
