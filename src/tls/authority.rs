@@ -1,7 +1,8 @@
 //! The authority: one key and one certificate of this user, which vouch for local names alone.
 //!
 //! It is one file that is there as a whole or not at all, so that two portolans that start at once have the same
-//! authority and a killed one leaves none that is broken. The key is in memory only while it signs.
+//! authority and a killed one leaves none that is broken. The key is in memory only while it is made, looked at or signs;
+//! a program that dies meanwhile leaves no image of it.
 //!
 //! Its certificate carries critical name constraints (RFC 5280 §4.2.1.10): `localhost` and `test` with everything below
 //! them (RFC 6761), the hosts that the table named when it was made, and loopback addresses. A certificate for any other
@@ -21,7 +22,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use super::{der, folder, folder::Stamp, set_validity};
+use super::{der, dump, folder, folder::Stamp, set_validity};
 
 /// Key and certificate; nobody but us may read it.
 const SECRET: &str = "authority.pem";
@@ -111,20 +112,25 @@ impl Authority {
             Err(AuthorityError::System(_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             checked => checked?,
         }
-        let Some((bytes, stamp)) = folder::read_secret(&folder.join(SECRET))? else { return Ok(None) };
-        let bytes = Zeroizing::new(bytes);
-        let certificate = CertificateDer::from_pem_slice(&bytes).ok().map(CertificateDer::into_owned);
-        let known = certificate.and_then(|certificate| Some((der::facts(&certificate)?, certificate)));
-        let of_use = known.filter(|_| key(&bytes).is_some());
-        Ok(of_use.map(|(facts, certificate)| Self { folder: folder.to_owned(), certificate, facts, stamp }))
+        dump::without(|| {
+            let Some((bytes, stamp)) = folder::read_secret(&folder.join(SECRET))? else { return Ok(None) };
+            let bytes = Zeroizing::new(bytes);
+            let certificate = CertificateDer::from_pem_slice(&bytes).ok().map(CertificateDer::into_owned);
+            let known = certificate.and_then(|certificate| Some((der::facts(&certificate)?, certificate)));
+            let of_use = known.filter(|_| key(&bytes).is_some());
+            Ok(of_use.map(|(facts, certificate)| Self { folder: folder.to_owned(), certificate, facts, stamp }))
+        })
     }
 
     fn make(folder: &Path, names: &[String]) -> Result<Self, AuthorityError> {
         retire(folder)?;
-        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
-        let certificate = parameters(names, SystemTime::now()).self_signed(&*key)?;
-        let secret = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
-        folder::write(&folder.join(SECRET), 0o600, secret.as_bytes())?;
+        let certificate = dump::without(|| {
+            let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+            let certificate = parameters(names, SystemTime::now()).self_signed(&*key)?;
+            let secret = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
+            folder::write(&folder.join(SECRET), 0o600, secret.as_bytes())?;
+            Ok::<_, AuthorityError>(certificate)
+        })?;
         folder::write(&folder.join(PUBLIC), 0o644, certificate.pem().as_bytes())?;
         Self::load(folder)?.ok_or_else(|| AuthorityError::Changed(folder.join(SECRET)))
     }
@@ -154,7 +160,7 @@ impl Authority {
         leaf: &CertificateParams,
         public: &impl PublicKeyData,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
-        without_core_dump(|| {
+        dump::without(|| {
             let path = self.folder.join(SECRET);
             let changed = || AuthorityError::Changed(path.clone());
             let (bytes, stamp) = folder::read_secret(&path)?.ok_or_else(changed)?;
@@ -331,24 +337,6 @@ fn name(now: SystemTime) -> String {
     let room = MAX_NAME - "portolan local authority (, )".len() - date.len();
     let whose: String = format!("{user}@{host}").chars().filter(|c| !c.is_control()).take(room).collect();
     format!("portolan local authority ({whose}, {date})")
-}
-
-/// Runs what has the key in memory: a program that dies meanwhile leaves no image of it.
-///
-/// Not for longer: a process without core dumps hides from the user's own `ports` and `doctor` as well.
-fn without_core_dump<T>(work: impl FnOnce() -> T) -> T {
-    #[cfg(target_os = "linux")]
-    let _back = {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        struct Back;
-        impl Drop for Back {
-            fn drop(&mut self) {
-                let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-            }
-        }
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).ok().map(|()| Back)
-    };
-    work()
 }
 
 #[cfg(test)]

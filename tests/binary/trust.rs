@@ -282,6 +282,31 @@ fn t40_the_key_is_created_for_us_alone_and_nothing_can_be_read_before_it_is_whol
     assert_eq!((mode(data(&folder)), mode(data(&folder).join("authority.pem"))), (0o700, 0o600));
 }
 
+#[test]
+fn t40_a_crash_while_the_key_is_made_or_read_leaves_no_image_of_it() {
+    let folder = Folder::new();
+    let trace = folder.file("trace");
+    for step in ["made", "read"] {
+        if !traced(&folder, &["-f", "-e", "trace=openat,prctl", "-o", trace.to_str().unwrap()]) {
+            return;
+        }
+        let (mut leaves_none, mut opened) = (false, 0);
+        for line in fs::read_to_string(&trace).unwrap().lines() {
+            if line.contains("PR_SET_DUMPABLE") {
+                leaves_none = line.contains("SUID_DUMP_DISABLE");
+            }
+            let is_key =
+                line.contains("/authority.pem\"") || line.contains("/authority.new\"") && line.contains("0600");
+            if is_key && !line.contains("ENOENT") {
+                assert!(leaves_none, "{step}: {line}");
+                opened += 1;
+            }
+        }
+        assert!(opened > 0, "{step}: the key was not touched");
+        assert!(!leaves_none, "{step}: hidden for no longer than that");
+    }
+}
+
 /// Runs `trust java`, where there is no Java, under strace; whether that can be done here.
 fn traced(folder: &Folder, words: &[&str]) -> bool {
     let mut command = Command::new("strace");
