@@ -71,6 +71,9 @@ pub enum AuthorityError {
     /// The system refuses.
     #[error("{}: {}", crate::diagnostic::shown(.0), crate::diagnostic::without_number(.1))]
     System(PathBuf, #[source] io::Error),
+    /// Whoever is at work there does not come to an end.
+    #[error("{}: another portolan has been at work there for {} ms", crate::diagnostic::shown(.0), .1.as_millis())]
+    Busy(PathBuf, Duration),
     /// The file went away or became another one while it was needed.
     #[error("{}: was changed while it was read", crate::diagnostic::shown(.0))]
     Changed(PathBuf),

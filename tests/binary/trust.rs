@@ -575,3 +575,29 @@ fn whoever_trusts_the_authority_reads_every_local_name_over_https() {
         assert_eq!(read, "hello", "{host}");
     }
 }
+
+#[test]
+fn an_authority_of_no_use_is_told_once_however_many_ask_until_it_is_mended() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", respond = \"hello\" }\n");
+    let portolan = serve(&folder);
+    shown(&portolan, "a.localhost");
+    let secret = data(&folder).join("authority.pem");
+    let allow = |mode| fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+    let address = portolan.address().to_string();
+    let is_refused = |name: &str| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", &address, "-servername", name]).stdin(Stdio::null());
+        let output = client.output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("alert internal error"), "{output:?}");
+    };
+    for _ in 0..2 {
+        allow(0o644);
+        ["a.localhost", "a.localhost", "b.localhost"].into_iter().for_each(is_refused);
+        allow(0o600);
+        shown(&portolan, "a.localhost");
+    }
+    portolan.signal(Signal::TERM);
+    let all = portolan.err.wait_for_end();
+    let told = all.iter().filter(|line| line.contains("no certificate can be shown: ")).count();
+    assert_eq!(told, 2, "{all:#?}");
+}
