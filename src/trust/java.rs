@@ -8,9 +8,8 @@ use std::{
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
-    program,
+    program::{self, quoted},
     stores::{Candidate, Machine, Step, Wish},
-    system::quoted,
 };
 
 /// What every installation of Java comes with.

@@ -3,6 +3,7 @@
 //! Nothing is put into a store unless somebody has asked for it. What is put there can be told from everything else by
 //! its fingerprint, and only that is ever taken out.
 
+mod folder;
 mod java;
 mod nss;
 mod placed;
