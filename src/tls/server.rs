@@ -158,12 +158,15 @@ impl Keys {
     /// What was made for this subject, if the authority is still the one that lies on the disk.
     fn kept(&self, subject: &Subject) -> Option<Arc<CertifiedKey>> {
         let now = SystemTime::now();
-        let (shown, authority) = {
-            let leaves = &mut self.minted().leaves;
-            let leaves = leaves.as_mut()?;
-            (leaves.get(subject, now)?, Arc::clone(&leaves.authority))
-        };
+        let (shown, authority) = self.remembered(subject, now)?;
         is_of_use(&authority, now).then_some(shown)
+    }
+
+    /// What was made for this subject, and who signed it.
+    fn remembered(&self, subject: &Subject, now: SystemTime) -> Option<(Arc<CertifiedKey>, Arc<Authority>)> {
+        let leaves = &mut self.minted().leaves;
+        let leaves = leaves.as_mut()?;
+        Some((leaves.get(subject, now)?, Arc::clone(&leaves.authority)))
     }
 
     /// Makes what is shown for this subject, and the authority if need be. Waits for the disk, and for other portolans.
@@ -219,8 +222,11 @@ impl ResolvesServerCert for Keys {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         match self.whose(hello.server_name()).ok()? {
             Whose::Own(shown) => Some(shown),
-            // It was prepared just now: it is made here only if the authority was replaced since.
-            Whose::Ours(subject) => self.kept(&subject).or_else(|| self.make(subject).ok()),
+            // It was prepared just now, and is made here only if another authority has begun since.
+            Whose::Ours(subject) => {
+                let prepared = self.remembered(&subject, SystemTime::now()).map(|(shown, _)| shown);
+                prepared.or_else(|| self.make(subject).ok())
+            }
         }
     }
 }
