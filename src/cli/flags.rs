@@ -212,9 +212,10 @@ pub(super) enum Command {
     /// Take the local authority out of the stores of this machine, and nothing else
     ///
     /// Without STORE the authority itself is taken away, too, once no store has it. Exit code 1 if a store could not be
-    /// changed.
+    /// changed, or has it and is not found.
     ///
-    /// With --json: `steps` as of `trust`, and `removed`, the files that were taken away.
+    /// With --json: `steps` as of `trust`, `unseen`, the files of stores that have it and are not found, and `removed`, the
+    /// files that were taken away.
     Untrust(Stores),
     /// Write a first portolan.toml from what listens on this machine now
     Init {

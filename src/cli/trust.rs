@@ -21,22 +21,28 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    diagnostic::{Diagnostic, shown},
-    tls::{Authority, AuthorityError, folder},
-    trust::{self, Candidate, Kind, Machine, Step, Store, Wish},
+    diagnostic::{Diagnostic, printable, shown},
+    tls::{Authority, AuthorityError, Told, folder},
+    trust::{self, Candidate, Kind, Machine, Placed, Step, Store, Wish},
 };
 
 /// Has the stores trust the authority, which is made if there is none.
 pub(super) fn trust(global: &Global, wanted: &Stores, terminal: &Terminal) -> Outcome {
+    refuse_sudo()?;
     let folder = folder::default().map_err(problem)?;
     let table = table_if_any(global, None)?;
     let names = table.config().map(trust::hosts).unwrap_or_default();
     let authority = Authority::load_or_make(&folder, &names).map_err(problem)?;
     let candidate =
         Candidate { file: authority.public().map_err(problem)?, certificate: authority.certificate().clone() };
+    // Whoever was told of the bundle and runs on reads it again.
+    Told::now();
     let mut said = Said::new(terminal);
     said.line(&described(&authority, &candidate.file))?;
-    let steps = steps(&Machine::here(), wanted, Wish::Trust, std::slice::from_ref(&candidate), &mut said)?;
+    let stores = stores(wanted);
+    said.plan(&stores)?;
+    Placed::read(&folder).and_then(|mut placed| placed.note(&stores)).map_err(problem)?;
+    let steps = steps(&stores, Wish::Trust, std::slice::from_ref(&candidate), &mut said)?;
     if steps.is_empty() {
         said.line("no store of certificates was found here")?;
     } else if steps.iter().any(|(_, step)| step.outcome == trust::Outcome::Done) {
@@ -48,22 +54,49 @@ pub(super) fn trust(global: &Global, wanted: &Stores, terminal: &Terminal) -> Ou
     Ok(code(&steps))
 }
 
+/// Root has an authority of its own, which nothing that its user starts would show or trust.
+fn refuse_sudo() -> Result<(), Stop> {
+    let user = std::env::var("SUDO_USER").ok().filter(|user| user != "root");
+    let Some(user) = user.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
+    let message =
+        format!("sudo would have this machine trust an authority of root's, not the one of {}", printable(&user));
+    let help = "run `portolan trust` without sudo: it tells what only root may do, and on a terminal does it by sudo";
+    Err(Diagnostic::error("by-sudo", message).help(help).into())
+}
+
 /// Takes every authority of ours out of the stores; once none of all stores has it, the authority itself is taken away.
 pub(super) fn untrust(wanted: &Stores, terminal: &Terminal) -> Outcome {
     let folder = folder::default().map_err(problem)?;
     let candidates = candidates(&folder).map_err(problem)?;
+    let mut placed = Placed::read(&folder).map_err(problem)?;
     let mut said = Said::new(terminal);
-    let steps = steps(&Machine::here(), wanted, Wish::Forget, &candidates, &mut said)?;
-    let is_clean = wanted.stores.is_empty() && steps.iter().all(|(_, step)| step.is_well());
+    let stores = stores(wanted);
+    let steps = steps(&stores, Wish::Forget, &candidates, &mut said)?;
+    for store in stores.iter().filter(|store| is_clean(store, &steps)) {
+        placed.clear(store).map_err(problem)?;
+    }
+    let unseen = if wanted.stores.is_empty() { placed.unseen(&stores) } else { Vec::new() };
+    for file in &unseen {
+        said.unseen(file)?;
+    }
+    let is_clean = wanted.stores.is_empty() && unseen.is_empty() && steps.iter().all(|(_, step)| step.is_well());
     let removed = if is_clean { Authority::forget(&folder).map_err(problem)? } else { Vec::new() };
     for file in &removed {
         said.line(&format!("{} is taken away", shown(file)))?;
     }
+    if !removed.is_empty() {
+        said.line("programs that portolan has started were told of these files, and have to be started anew")?;
+    }
     if candidates.is_empty() && removed.is_empty() {
         said.line(&format!("there is no authority in {}", shown(&folder)))?;
     }
-    said.end(&json!({ "steps": values(&steps), "removed": removed }))?;
-    Ok(code(&steps))
+    said.end(&json!({ "steps": values(&steps), "unseen": unseen, "removed": removed }))?;
+    Ok(if unseen.is_empty() { code(&steps) } else { BAD })
+}
+
+/// Whether every step with this store went well.
+fn is_clean(store: &Store, steps: &[(&Store, Step)]) -> bool {
+    steps.iter().filter(|(with, _)| std::ptr::eq(*with, store)).all(|(_, step)| step.is_well())
 }
 
 /// The authority's certificate, and those of former ones.
@@ -72,21 +105,26 @@ fn candidates(folder: &Path) -> Result<Vec<Candidate>, AuthorityError> {
     Ok(known.into_iter().map(|(file, certificate)| Candidate { file, certificate }).collect())
 }
 
+/// The stores that are meant and are there.
+fn stores(wanted: &Stores) -> Vec<Store> {
+    let machine = Machine::here();
+    let kinds = if wanted.stores.is_empty() { Kind::ALL.to_vec() } else { wanted.stores.clone() };
+    kinds.into_iter().flat_map(|kind| machine.stores(kind)).collect()
+}
+
 /// What was done with each store, told as it is done.
-fn steps(
-    machine: &Machine,
-    wanted: &Stores,
+fn steps<'s>(
+    stores: &'s [Store],
     wish: Wish,
     candidates: &[Candidate],
     said: &mut Said<'_>,
-) -> Result<Vec<(Store, Step)>, Stop> {
-    let kinds = if wanted.stores.is_empty() { Kind::ALL.to_vec() } else { wanted.stores.clone() };
+) -> Result<Vec<(&'s Store, Step)>, Stop> {
     let mut steps = Vec::new();
     for candidate in candidates {
-        for store in kinds.iter().flat_map(|kind| machine.stores(*kind)) {
+        for store in stores {
             let step = store.change(wish, candidate);
-            let step = if said.may_ask() { with_sudo(&store, step, wish, candidate, said)? } else { step };
-            said.step(&store, &step, wish)?;
+            let step = if said.may_ask() { with_sudo(store, step, wish, candidate, said)? } else { step };
+            said.step(store, &step, wish)?;
             steps.push((store, step));
         }
     }
@@ -98,7 +136,7 @@ fn with_sudo(store: &Store, step: Step, wish: Wish, candidate: &Candidate, said:
     let (trust::Outcome::Root, Some(command)) = (&step.outcome, &step.help) else { return Ok(step) };
     said.line(&format!("{}: only root may, so this is run: {command}", store.name()))?;
     let status = process::Command::new("sh").args(["-c", command]).status()?;
-    let is_done = store.trusts(candidate).is_ok_and(|trusts| trusts == (wish == Wish::Trust));
+    let is_done = store.is_so(wish, candidate) == Ok(true);
     Ok(if status.success() && is_done { Step { outcome: trust::Outcome::Done, help: None } } else { step })
 }
 
@@ -122,6 +160,25 @@ impl<'t> Said<'t> {
             return Ok(());
         }
         writeln!(io::stdout(), "{text}")
+    }
+
+    /// The stores that are about to be changed.
+    fn plan(&mut self, stores: &[Store]) -> io::Result<()> {
+        if !stores.is_empty() {
+            self.line("it goes into")?;
+        }
+        stores.iter().try_for_each(|store| self.line(&format!("  {}: {}", store.name(), shown(store.place()))))
+    }
+
+    /// A store that was told to trust it and is not found.
+    fn unseen(&mut self, file: &Path) -> io::Result<()> {
+        if self.terminal.json {
+            return Ok(());
+        }
+        let message = format!("{}: was told to trust it, and is not found now", shown(file));
+        let help = "have it found (Java by the `JAVA_HOME` of then), then do this once more".to_owned();
+        let answer = Answer { message, notes: Vec::new(), help: Some(help) };
+        write!(io::stdout(), "{}", answer.text(0, 2, self.terminal.width))
     }
 
     fn step(&mut self, store: &Store, step: &Step, wish: Wish) -> io::Result<()> {
@@ -148,7 +205,7 @@ fn words(step: &Step, wish: Wish) -> String {
         (trust::Outcome::Already, Wish::Trust) => "trusts it already".into(),
         (trust::Outcome::Already, Wish::Forget) => "does not have it".into(),
         (trust::Outcome::Root, _) => "only root may change it".into(),
-        (trust::Outcome::Failed(why), _) => format!("nothing was changed: {why}"),
+        (trust::Outcome::Failed(why), _) => format!("it is not done: {why}"),
     }
 }
 
@@ -172,8 +229,8 @@ fn fields(authority: &Authority, file: &PathBuf) -> Value {
     })
 }
 
-fn values(steps: &[(Store, Step)]) -> Vec<Value> {
-    let value = |(store, step): &(Store, Step)| {
+fn values(steps: &[(&Store, Step)]) -> Vec<Value> {
+    let value = |(store, step): &(&Store, Step)| {
         let (outcome, why) = match &step.outcome {
             trust::Outcome::Done => ("done", None),
             trust::Outcome::Already => ("already", None),
@@ -185,7 +242,7 @@ fn values(steps: &[(Store, Step)]) -> Vec<Value> {
     steps.iter().map(value).collect()
 }
 
-fn code(steps: &[(Store, Step)]) -> process::ExitCode {
+fn code(steps: &[(&Store, Step)]) -> process::ExitCode {
     if steps.iter().all(|(_, step)| step.is_well()) { GOOD } else { BAD }
 }
 

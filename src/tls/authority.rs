@@ -1,7 +1,8 @@
 //! The authority: one key and one certificate of this user, which vouch for local names alone.
 //!
 //! It is one file that is there as a whole or not at all, so that two portolans that start at once have the same
-//! authority and a killed one leaves none that is broken. The key is in memory only while it signs.
+//! authority and a killed one leaves none that is broken. The key is in memory only while it is made, looked at or signs;
+//! a program that dies meanwhile leaves no image of it.
 //!
 //! Its certificate carries critical name constraints (RFC 5280 §4.2.1.10): `localhost` and `test` with everything below
 //! them (RFC 6761), the hosts that the table named when it was made, and loopback addresses. A certificate for any other
@@ -21,7 +22,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use super::{der, folder, folder::Stamp, set_validity};
+use super::{der, dump, folder, folder::Stamp, set_validity};
 
 /// Key and certificate; nobody but us may read it.
 const SECRET: &str = "authority.pem";
@@ -31,6 +32,9 @@ const PUBLIC: &str = "authority.crt";
 
 /// The system's certificates with ours behind them.
 pub const BUNDLE: &str = "bundle.pem";
+
+/// The stores that were told to trust it.
+pub const PLACED: &str = "stores";
 
 /// The name of a certificate that gave way to another one begins so.
 const FORMER: &str = "former-";
@@ -67,6 +71,9 @@ pub enum AuthorityError {
     /// The system refuses.
     #[error("{}: {}", crate::diagnostic::shown(.0), crate::diagnostic::without_number(.1))]
     System(PathBuf, #[source] io::Error),
+    /// Whoever is at work there does not come to an end.
+    #[error("{}: another portolan has been at work there for {} ms", crate::diagnostic::shown(.0), .1.as_millis())]
+    Busy(PathBuf, Duration),
     /// The file went away or became another one while it was needed.
     #[error("{}: was changed while it was read", crate::diagnostic::shown(.0))]
     Changed(PathBuf),
@@ -108,20 +115,25 @@ impl Authority {
             Err(AuthorityError::System(_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             checked => checked?,
         }
-        let Some((bytes, stamp)) = folder::read_secret(&folder.join(SECRET))? else { return Ok(None) };
-        let bytes = Zeroizing::new(bytes);
-        let certificate = CertificateDer::from_pem_slice(&bytes).ok().map(CertificateDer::into_owned);
-        let known = certificate.and_then(|certificate| Some((der::facts(&certificate)?, certificate)));
-        let of_use = known.filter(|_| key(&bytes).is_some());
-        Ok(of_use.map(|(facts, certificate)| Self { folder: folder.to_owned(), certificate, facts, stamp }))
+        dump::without(|| {
+            let Some((bytes, stamp)) = folder::read_secret(&folder.join(SECRET))? else { return Ok(None) };
+            let bytes = Zeroizing::new(bytes);
+            let certificate = CertificateDer::from_pem_slice(&bytes).ok().map(CertificateDer::into_owned);
+            let known = certificate.and_then(|certificate| Some((der::facts(&certificate)?, certificate)));
+            let of_use = known.filter(|_| key(&bytes).is_some());
+            Ok(of_use.map(|(facts, certificate)| Self { folder: folder.to_owned(), certificate, facts, stamp }))
+        })
     }
 
     fn make(folder: &Path, names: &[String]) -> Result<Self, AuthorityError> {
         retire(folder)?;
-        let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
-        let certificate = parameters(names, SystemTime::now()).self_signed(&*key)?;
-        let secret = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
-        folder::write(&folder.join(SECRET), 0o600, secret.as_bytes())?;
+        let certificate = dump::without(|| {
+            let key = Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+            let certificate = parameters(names, SystemTime::now()).self_signed(&*key)?;
+            let secret = Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem()));
+            folder::write(&folder.join(SECRET), 0o600, secret.as_bytes())?;
+            Ok::<_, AuthorityError>(certificate)
+        })?;
         folder::write(&folder.join(PUBLIC), 0o644, certificate.pem().as_bytes())?;
         Self::load(folder)?.ok_or_else(|| AuthorityError::Changed(folder.join(SECRET)))
     }
@@ -151,7 +163,7 @@ impl Authority {
         leaf: &CertificateParams,
         public: &impl PublicKeyData,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
-        without_core_dump(|| {
+        dump::without(|| {
             let path = self.folder.join(SECRET);
             let changed = || AuthorityError::Changed(path.clone());
             let (bytes, stamp) = folder::read_secret(&path)?.ok_or_else(changed)?;
@@ -222,11 +234,16 @@ impl Authority {
 
     /// Writes a file that everybody may read into its folder, whole or not at all.
     pub fn put_beside(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, AuthorityError> {
-        let path = self.folder.join(name);
-        let _lock = folder::lock(&self.folder)?;
-        folder::write(&path, 0o644, bytes)?;
-        Ok(path)
+        put_beside(&self.folder, name, bytes)
     }
+}
+
+/// Writes a file that everybody may read into the folder of an authority, whole or not at all.
+pub fn put_beside(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, AuthorityError> {
+    let path = folder.join(name);
+    let _lock = folder::lock(folder)?;
+    folder::write(&path, 0o644, bytes)?;
+    Ok(path)
 }
 
 /// SHA-256 of a certificate, in lowercase hexadecimal digits.
@@ -251,7 +268,11 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, AuthorityError> {
     };
     let is_ours = |name: &str| {
         let is_former = name.starts_with(FORMER) && name.ends_with(".crt");
-        is_former || [SECRET, PUBLIC, BUNDLE].contains(&name)
+        // What was being written when somebody was killed may hold the key.
+        let is_one = |whole: &str| {
+            Path::new(whole) == Path::new(name) || folder::unfinished(Path::new(whole)) == Path::new(name)
+        };
+        is_former || [SECRET, PUBLIC, BUNDLE, PLACED].into_iter().any(is_one)
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut files: Vec<PathBuf> = names.filter(|name| is_ours(name)).map(|name| folder.join(name)).collect();
@@ -298,7 +319,8 @@ fn constraints(names: &[String]) -> NameConstraints {
 
 const LOCALHOST_6: [u8; 16] = std::net::Ipv6Addr::LOCALHOST.octets();
 
-fn is_dns_name(name: &str) -> bool {
+/// Whether it may stand among the names of a certificate; an address may not.
+pub fn is_dns_name(name: &str) -> bool {
     name.is_ascii() && !name.starts_with('[') && name.parse::<std::net::IpAddr>().is_err()
 }
 
@@ -318,24 +340,6 @@ fn name(now: SystemTime) -> String {
     let room = MAX_NAME - "portolan local authority (, )".len() - date.len();
     let whose: String = format!("{user}@{host}").chars().filter(|c| !c.is_control()).take(room).collect();
     format!("portolan local authority ({whose}, {date})")
-}
-
-/// Runs what has the key in memory: a program that dies meanwhile leaves no image of it.
-///
-/// Not for longer: a process without core dumps hides from the user's own `ports` and `doctor` as well.
-fn without_core_dump<T>(work: impl FnOnce() -> T) -> T {
-    #[cfg(target_os = "linux")]
-    let _back = {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        struct Back;
-        impl Drop for Back {
-            fn drop(&mut self) {
-                let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-            }
-        }
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).ok().map(|()| Back)
-    };
-    work()
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::spawn_blocking,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// What is to be spoken inside (RFC 7301).
@@ -29,7 +32,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    TlsConnector::from(config(inside, insecure)?).connect(name, stream).await
+    TlsConnector::from(config(inside, insecure).await?).connect(name, stream).await
 }
 
 /// Whether the program chose HTTP/2.
@@ -37,14 +40,14 @@ pub fn speaks_http2<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
-/// Made once each: the roots of a system are many.
-fn config(inside: Inside, insecure: bool) -> io::Result<Arc<ClientConfig>> {
+/// Made once each, where a thread may wait for the disk: the roots of a system are many.
+async fn config(inside: Inside, insecure: bool) -> io::Result<Arc<ClientConfig>> {
     static CONFIGS: [OnceLock<Arc<ClientConfig>>; 4] = [const { OnceLock::new() }; 4];
     let made = &CONFIGS[usize::from(insecure) * 2 + usize::from(inside == Inside::Http1)];
     if let Some(config) = made.get() {
         return Ok(Arc::clone(config));
     }
-    let config = make(inside, insecure).map_err(io::Error::other)?;
+    let config = spawn_blocking(move || make(inside, insecure)).await?.map_err(io::Error::other)?;
     Ok(Arc::clone(made.get_or_init(|| Arc::new(config))))
 }
 

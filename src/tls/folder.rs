@@ -9,9 +9,14 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
 
 use super::AuthorityError;
 
@@ -35,12 +40,30 @@ pub(super) fn check(folder: &Path) -> Result<(), AuthorityError> {
     refuse(folder, fault(metadata.is_dir(), "folder", "700", metadata.uid(), metadata.mode()))
 }
 
+/// Making an authority takes others a moment, and writing to a slow disk not much longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Nobody else makes an authority while this is held; the end of the process gives it back, however it ends.
+///
+/// Waits for whoever has it, but not for one that is stopped and will not go on.
 pub(super) fn lock(folder: &Path) -> Result<File, AuthorityError> {
+    lock_within(folder, PATIENCE)
+}
+
+fn lock_within(folder: &Path, patience: Duration) -> Result<File, AuthorityError> {
     let system = |error| AuthorityError::System(folder.to_owned(), error);
     let held = File::open(folder).map_err(system)?;
-    flock(&held, FlockOperation::LockExclusive).map_err(|error| system(error.into()))?;
-    Ok(held)
+    let since = Instant::now();
+    loop {
+        match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if since.elapsed() < patience => thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(AuthorityError::Busy(folder.to_owned(), patience)),
+            taken => return taken.map(|()| held).map_err(|error| system(error.into())),
+        }
+    }
 }
 
 /// The whole of a secret file, and which file it was; `None` where there is none.
@@ -51,7 +74,7 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<(Vec<u8>, Stamp)>, Autho
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
             return refuse(path, fault(false, "file", "600", 0, 0)).map(|()| None);
         }
         Err(error) => return Err(system(error)),
@@ -68,7 +91,7 @@ const LARGEST: usize = 1 << 20;
 
 /// Puts a file there, whole or not at all. Whoever holds the lock may.
 pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let new = path.with_extension("new");
+    let new = unfinished(path);
     let system = |error| AuthorityError::System(path.to_owned(), error);
     // What a killed portolan has left; nobody else writes while we hold the lock.
     match fs::remove_file(&new) {
@@ -80,6 +103,11 @@ pub(super) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Authorit
     fs::rename(&new, path).map_err(system)?;
     let folder = path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
     folder.map_err(system)
+}
+
+/// What a file is called until it is whole.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Tells one file from another that has taken its place.
@@ -146,6 +174,19 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         write(&path, 0o600, b"another").unwrap();
         assert_ne!(Stamp::at(&path), Some(stamp));
+    }
+
+    #[test]
+    fn whoever_holds_the_lock_is_waited_for_but_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let told = lock_within(folder.path(), Duration::from_millis(20)).unwrap_err().to_string();
+        assert!(told.ends_with(": another portolan has been at work there for 20 ms"), "{told}");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock_within(folder.path(), Duration::from_secs(120)).map(drop));
+            drop(held);
+            waiting.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -40,13 +40,12 @@ pub(super) enum Subject {
     Machine(Vec<IpAddr>),
 }
 
+/// What is shown, and from when until when.
 #[derive(Debug, Clone)]
-struct Leaf {
+pub(super) struct Leaf {
     shown: Arc<CertifiedKey>,
     from: SystemTime,
     until: SystemTime,
-    /// When it was last asked for, in questions.
-    asked: u64,
 }
 
 impl Leaf {
@@ -59,28 +58,37 @@ impl Leaf {
 /// The certificates of one authority that were asked for last.
 #[derive(Debug)]
 pub(super) struct Leaves {
-    pub(super) authority: Authority,
-    kept: HashMap<Subject, Leaf>,
+    pub(super) authority: Arc<Authority>,
+    kept: HashMap<Subject, Kept>,
     questions: u64,
 }
 
+#[derive(Debug)]
+struct Kept {
+    leaf: Leaf,
+    /// When it was last asked for, in questions.
+    asked: u64,
+}
+
 impl Leaves {
-    pub(super) fn new(authority: Authority) -> Self {
+    pub(super) fn new(authority: Arc<Authority>) -> Self {
         Self { authority, kept: HashMap::new(), questions: 0 }
     }
 
-    /// The certificate for this subject, signed now if need be.
-    pub(super) fn of(&mut self, subject: Subject, now: SystemTime) -> Result<Arc<CertifiedKey>, AuthorityError> {
+    /// The certificate for this subject, if there is one that need not be signed anew.
+    pub(super) fn get(&mut self, subject: &Subject, now: SystemTime) -> Option<Arc<CertifiedKey>> {
         self.questions += 1;
-        if let Some(leaf) = self.kept.get_mut(&subject).filter(|leaf| leaf.is_fresh(now)) {
-            leaf.asked = self.questions;
-            return Ok(leaf.shown.clone());
-        }
-        let leaf = sign(&self.authority, &subject, now, self.questions)?;
+        let kept = self.kept.get_mut(subject).filter(|kept| kept.leaf.is_fresh(now))?;
+        kept.asked = self.questions;
+        Some(kept.leaf.shown.clone())
+    }
+
+    /// Keeps what was signed for this subject, and shows it.
+    pub(super) fn put(&mut self, subject: Subject, leaf: Leaf) -> Arc<CertifiedKey> {
         let shown = leaf.shown.clone();
         self.make_room(&subject);
-        self.kept.insert(subject, leaf);
-        Ok(shown)
+        self.kept.insert(subject, Kept { leaf, asked: self.questions });
+        shown
     }
 
     /// Lets go of the one that nobody has asked for the longest.
@@ -88,20 +96,21 @@ impl Leaves {
         if self.kept.len() < MAX_KEPT || self.kept.contains_key(for_whom) {
             return;
         }
-        let oldest = self.kept.iter().min_by_key(|(_, leaf)| leaf.asked).map(|(subject, _)| subject.clone());
+        let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.asked).map(|(subject, _)| subject.clone());
         if let Some(oldest) = oldest {
             self.kept.remove(&oldest);
         }
     }
 }
 
-fn sign(authority: &Authority, subject: &Subject, now: SystemTime, asked: u64) -> Result<Leaf, AuthorityError> {
+/// A certificate for this subject. Reads the authority's key from the disk.
+pub(super) fn sign(authority: &Authority, subject: &Subject, now: SystemTime) -> Result<Leaf, AuthorityError> {
     let (from, until) = (now - BEFORE, (now + LIFE).min(authority.until()));
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = authority.sign(&parameters(subject, from, until)?, &key)?;
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
     let key = any_ecdsa_type(&key.into()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
-    Ok(Leaf { shown: Arc::new(CertifiedKey::new(vec![certificate], key)), from, until, asked })
+    Ok(Leaf { shown: Arc::new(CertifiedKey::new(vec![certificate], key)), from, until })
 }
 
 fn parameters(subject: &Subject, from: SystemTime, until: SystemTime) -> Result<CertificateParams, rcgen::Error> {
@@ -131,7 +140,15 @@ mod tests {
     fn leaves() -> (tempfile::TempDir, Leaves) {
         let home = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_make(&home.path().join("portolan"), &[]).unwrap();
-        (home, Leaves::new(authority))
+        (home, Leaves::new(Arc::new(authority)))
+    }
+
+    /// What is shown, signed now if need be.
+    fn shown(leaves: &mut Leaves, subject: Subject, now: SystemTime) -> Arc<CertifiedKey> {
+        leaves.get(&subject, now).unwrap_or_else(|| {
+            let leaf = sign(&leaves.authority, &subject, now).unwrap();
+            leaves.put(subject, leaf)
+        })
     }
 
     fn name(name: &str) -> Subject {
@@ -144,18 +161,18 @@ mod tests {
     fn the_same_one_is_shown_until_a_third_of_its_life_is_left() {
         let (_home, mut leaves) = leaves();
         let now = SystemTime::now();
-        let first = leaves.of(name("a.localhost"), now).unwrap();
-        assert!(Arc::ptr_eq(&first, &leaves.of(name("a.localhost"), now + 19 * DAY).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &leaves.of(name("b.localhost"), now).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &leaves.of(name("a.localhost"), now + 21 * DAY).unwrap()));
+        let first = shown(&mut leaves, name("a.localhost"), now);
+        assert!(Arc::ptr_eq(&first, &shown(&mut leaves, name("a.localhost"), now + 19 * DAY)));
+        assert!(!Arc::ptr_eq(&first, &shown(&mut leaves, name("b.localhost"), now)));
+        assert!(!Arc::ptr_eq(&first, &shown(&mut leaves, name("a.localhost"), now + 21 * DAY)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_gets_one_that_is_valid_then() {
         let (_home, mut leaves) = leaves();
         let now = SystemTime::now();
-        let first = leaves.of(name("a.localhost"), now).unwrap();
-        let second = leaves.of(name("a.localhost"), now - DAY).unwrap();
+        let first = shown(&mut leaves, name("a.localhost"), now);
+        let second = shown(&mut leaves, name("a.localhost"), now - DAY);
         assert!(!Arc::ptr_eq(&first, &second));
         let facts = der::facts(&second.cert[0]).unwrap();
         assert!(facts.from < now - DAY && now - DAY < facts.until);
@@ -165,7 +182,7 @@ mod tests {
     fn none_lives_longer_than_its_authority() {
         let (_home, mut leaves) = leaves();
         let end = leaves.authority.until();
-        let last = leaves.of(name("a.localhost"), end - DAY).unwrap();
+        let last = shown(&mut leaves, name("a.localhost"), end - DAY);
         assert_eq!(der::facts(&last.cert[0]).unwrap().until, end);
     }
 
@@ -173,15 +190,15 @@ mod tests {
     fn a_thousand_are_kept_and_the_one_not_asked_for_the_longest_goes_first() {
         let (_home, mut leaves) = leaves();
         let now = SystemTime::now();
-        let first = leaves.of(name("0.localhost"), now).unwrap();
-        let second = leaves.of(name("1.localhost"), now).unwrap();
+        let first = shown(&mut leaves, name("0.localhost"), now);
+        let second = shown(&mut leaves, name("1.localhost"), now);
         for at in 2..MAX_KEPT {
-            leaves.of(name(&format!("{at}.localhost")), now).unwrap();
+            shown(&mut leaves, name(&format!("{at}.localhost")), now);
         }
-        assert!(Arc::ptr_eq(&first, &leaves.of(name("0.localhost"), now).unwrap()));
-        leaves.of(name("one-more.localhost"), now).unwrap();
+        assert!(Arc::ptr_eq(&first, &shown(&mut leaves, name("0.localhost"), now)));
+        shown(&mut leaves, name("one-more.localhost"), now);
         assert_eq!(leaves.kept.len(), MAX_KEPT);
-        assert!(Arc::ptr_eq(&first, &leaves.of(name("0.localhost"), now).unwrap()), "just asked for");
-        assert!(!Arc::ptr_eq(&second, &leaves.of(name("1.localhost"), now).unwrap()), "had to go");
+        assert!(Arc::ptr_eq(&first, &shown(&mut leaves, name("0.localhost"), now)), "just asked for");
+        assert!(!Arc::ptr_eq(&second, &shown(&mut leaves, name("1.localhost"), now)), "had to go");
     }
 }

@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod client;
 mod der;
+mod dump;
 pub mod folder;
 mod leaf;
 pub mod own;

@@ -17,12 +17,15 @@ use rustls::{
     server::{Acceptor, ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    task::spawn_blocking,
+};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{
     Authority, AuthorityError, Own,
-    leaf::{Leaves, Subject},
+    leaf::{self, Leaves, Subject},
     own,
 };
 
@@ -38,11 +41,16 @@ pub struct Wanted {
 }
 
 /// Whose certificate is shown: shared by all workers.
+///
+/// What was shown before is shown again at once. What must be made is made where a thread may wait for the disk.
 pub struct Keys {
     folder: PathBuf,
     is_ours: Box<dyn Fn(&str) -> bool + Send + Sync>,
     wanted: RwLock<Arc<Wanted>>,
+    /// Held for a look, and never while anything is waited for.
     minted: Mutex<Minted>,
+    /// Held by the one who makes something.
+    making: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -50,6 +58,16 @@ struct Minted {
     leaves: Option<Leaves>,
     /// Hosts of which it was said that the authority cannot vouch for them.
     told: HashSet<String>,
+    /// What was said of an authority that is of no use, since it last was of use.
+    complaints: HashSet<String>,
+}
+
+/// Whose certificate a client is to be shown.
+enum Whose {
+    /// The user's own.
+    Own(Arc<CertifiedKey>),
+    /// One of ours.
+    Ours(Subject),
 }
 
 /// Why nothing is shown.
@@ -75,7 +93,13 @@ impl Keys {
     /// The authority lies in `folder`, and is made there when it is first needed. Nothing is shown for a name, in
     /// lowercase, that is not ours.
     pub fn new(folder: PathBuf, is_ours: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self { folder, is_ours: Box::new(is_ours), wanted: RwLock::default(), minted: Mutex::default() }
+        Self {
+            folder,
+            is_ours: Box::new(is_ours),
+            wanted: RwLock::default(),
+            minted: Mutex::default(),
+            making: Mutex::default(),
+        }
     }
 
     /// From the next handshake on, what this table says.
@@ -106,7 +130,7 @@ impl Keys {
         self.minted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shown(&self, name: Option<&str>) -> Result<Arc<CertifiedKey>, Refusal> {
+    fn whose(&self, name: Option<&str>) -> Result<Whose, Refusal> {
         let wanted = self.wanted();
         let name = name.map(plain);
         let own = match &name {
@@ -115,24 +139,77 @@ impl Keys {
             // Nobody names an address (RFC 6066 §3), so the one that was asked for is not known.
             None => ["127.0.0.1", "[::1]"].iter().find_map(|address| own::best(&wanted.own, address)),
         };
-        if let Some(own) = own {
-            return Ok(own.shown().clone());
-        }
-        let subject = name.map_or_else(|| Subject::Machine(loopback(&wanted.addresses)), Subject::Name);
-        let minted = &mut *self.minted();
-        let leaves = match minted.leaves.take().filter(|leaves| !leaves.authority.is_replaced()) {
-            Some(leaves) if !leaves.authority.has_expired(SystemTime::now()) => leaves,
-            _ => self.begin(&wanted, &mut minted.told)?,
-        };
-        Ok(minted.leaves.insert(leaves).of(subject, SystemTime::now())?)
+        let ours = || name.clone().map_or_else(|| Subject::Machine(loopback(&wanted.addresses)), Subject::Name);
+        Ok(own.map_or_else(|| Whose::Ours(ours()), |own| Whose::Own(own.shown().clone())))
     }
 
-    fn begin(&self, wanted: &Wanted, told: &mut HashSet<String>) -> Result<Leaves, AuthorityError> {
-        let authority = Authority::load_or_make(&self.folder, &wanted.hosts)?;
-        told.clear();
-        tell_uncovered(&authority, wanted, told);
-        Ok(Leaves::new(authority))
+    /// Has there be a certificate to show for this name, and waits while it is made.
+    async fn prepare(self: &Arc<Self>, name: Option<&str>) -> Result<(), Refusal> {
+        let Whose::Ours(subject) = self.whose(name)? else { return Ok(()) };
+        if self.kept(&subject).is_some() {
+            return Ok(());
+        }
+        let keys = Arc::clone(self);
+        let made = spawn_blocking(move || keys.make(subject)).await;
+        let made = made.unwrap_or_else(|broken| Err(AuthorityError::System(self.folder.clone(), broken.into())));
+        Ok(made.map(drop)?)
     }
+
+    /// What was made for this subject, if the authority is still the one that lies on the disk.
+    fn kept(&self, subject: &Subject) -> Option<Arc<CertifiedKey>> {
+        let now = SystemTime::now();
+        let (shown, authority) = self.remembered(subject, now)?;
+        is_of_use(&authority, now).then_some(shown)
+    }
+
+    /// What was made for this subject, and who signed it.
+    fn remembered(&self, subject: &Subject, now: SystemTime) -> Option<(Arc<CertifiedKey>, Arc<Authority>)> {
+        let leaves = &mut self.minted().leaves;
+        let leaves = leaves.as_mut()?;
+        Some((leaves.get(subject, now)?, Arc::clone(&leaves.authority)))
+    }
+
+    /// Makes what is shown for this subject, and the authority if need be. Waits for the disk, and for other portolans.
+    fn make(&self, subject: Subject) -> Result<Arc<CertifiedKey>, AuthorityError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another client may have asked for the same one.
+        if let Some(kept) = self.kept(&subject) {
+            return Ok(kept);
+        }
+        let now = SystemTime::now();
+        let authority = self.authority(now)?;
+        let leaf = leaf::sign(&authority, &subject, now)?;
+        let minted = &mut *self.minted();
+        minted.complaints.clear();
+        Ok(minted.leaves.get_or_insert_with(|| Leaves::new(authority)).put(subject, leaf))
+    }
+
+    /// The one that signs, and that has signed everything that is kept from now on.
+    fn authority(&self, now: SystemTime) -> Result<Arc<Authority>, AuthorityError> {
+        let known = self.minted().leaves.as_ref().map(|leaves| Arc::clone(&leaves.authority));
+        if let Some(known) = known.filter(|known| is_of_use(known, now)) {
+            return Ok(known);
+        }
+        let wanted = self.wanted();
+        let authority = Arc::new(Authority::load_or_make(&self.folder, &wanted.hosts)?);
+        let minted = &mut *self.minted();
+        minted.told.clear();
+        tell_uncovered(&authority, &wanted, &mut minted.told);
+        minted.leaves = Some(Leaves::new(Arc::clone(&authority)));
+        Ok(authority)
+    }
+
+    /// Says once what is wrong, however many ask.
+    fn complain(&self, error: &AuthorityError) {
+        let text = error.to_string();
+        if self.minted().complaints.insert(text.clone()) {
+            tracing::error!(target: "portolan", "no certificate can be shown: {text}");
+        }
+    }
+}
+
+fn is_of_use(authority: &Authority, now: SystemTime) -> bool {
+    !authority.has_expired(now) && !authority.is_replaced()
 }
 
 impl fmt::Debug for Keys {
@@ -143,7 +220,14 @@ impl fmt::Debug for Keys {
 
 impl ResolvesServerCert for Keys {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.shown(hello.server_name()).ok()
+        match self.whose(hello.server_name()).ok()? {
+            Whose::Own(shown) => Some(shown),
+            // It was prepared just now, and is made here only if another authority has begun since.
+            Whose::Ours(subject) => {
+                let prepared = self.remembered(&subject, SystemTime::now()).map(|(shown, _)| shown);
+                prepared.or_else(|| self.make(subject).ok())
+            }
+        }
     }
 }
 
@@ -163,15 +247,16 @@ pub fn config(keys: Arc<Keys>) -> Result<Arc<ServerConfig>, rustls::Error> {
 /// Speaks TLS with a client, or tells it by an alert why not.
 ///
 /// Waits as long as the client takes. The error is of the client's making, but for an authority that is of no use.
-pub async fn accept<S>(config: &Arc<ServerConfig>, keys: &Keys, stream: S) -> io::Result<TlsStream<S>>
+pub async fn accept<S>(config: &Arc<ServerConfig>, keys: &Arc<Keys>, stream: S) -> io::Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let refused = keys.shown(started.client_hello().server_name()).err();
+    let name = started.client_hello().server_name().map(str::to_owned);
+    let refused = keys.prepare(name.as_deref()).await.err();
     let Some(refusal) = refused else { return started.into_stream(config.clone()).await };
     if let Refusal::NoAuthority(error) = &refusal {
-        tracing::error!(target: "portolan", "no certificate can be shown: {error}");
+        keys.complain(error);
     }
     started.io.write_all(&fatal(refusal.alert())).await?;
     started.io.shutdown().await?;

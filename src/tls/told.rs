@@ -2,9 +2,12 @@
 //!
 //! `NODE_EXTRA_CA_CERTS` adds to what a program trusts. The others replace it: they lead to a bundle of the system's
 //! certificates with ours behind them, and are told to nobody who has said already whom to trust.
+//!
+//! The bundle is one for all who were told of it, whichever portolan wrote it last. So it is left alone by one in whose
+//! own environment somebody has said whom to trust: the system's certificates are not what it would read there.
 
 use std::{
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -40,9 +43,10 @@ pub struct Told {
 
 impl Told {
     /// As it is now; `None` where there is no authority, or none that is of use. The bundle is written anew where it is not
-    /// as it would be now.
+    /// as it would be now, unless our own environment says whom to trust.
     pub fn now() -> Option<Self> {
-        let told = folder::default().and_then(|folder| Self::of(&folder));
+        let is_set = |name: &str| env::var_os(name).is_some();
+        let told = folder::default().and_then(|folder| Self::of(&folder, is_set));
         told.unwrap_or_else(|error| {
             tracing::debug!(target: "portolan", "programs are told of no authority: {error}");
             None
@@ -55,23 +59,30 @@ impl Told {
         Self { authority: authority.into(), bundle: bundle.map(PathBuf::from) }
     }
 
-    fn of(folder: &Path) -> Result<Option<Self>, AuthorityError> {
+    fn of(folder: &Path, is_set: impl Fn(&str) -> bool) -> Result<Option<Self>, AuthorityError> {
         let Some(authority) = Authority::load(folder)? else { return Ok(None) };
-        Ok(Some(Self { authority: authority.public()?, bundle: bundle(folder, &authority)? }))
+        let bundle = if has_said(is_set) { None } else { bundle(folder, &authority)? };
+        Ok(Some(Self { authority: authority.public()?, bundle }))
     }
 
     /// Names and values for a program in whose environment `is_set` tells what stands already.
     pub fn variables(&self, is_set: impl Fn(&str) -> bool) -> Vec<(&'static str, &Path)> {
         let adds = (!is_set(ADDS)).then_some((ADDS, &*self.authority));
-        let bundle = self.bundle.as_deref().filter(|_| !SAID.iter().any(|name| is_set(name)));
+        let bundle = self.bundle.as_deref().filter(|_| !has_said(&is_set));
         let replaces = bundle.into_iter().flat_map(|bundle| REPLACE.map(|name| (name, bundle)));
         adds.into_iter().chain(replaces).collect()
     }
 }
 
+fn has_said(is_set: impl Fn(&str) -> bool) -> bool {
+    SAID.iter().any(|name| is_set(name))
+}
+
 /// `None` on a system that has no certificates of its own: a bundle of ours alone would keep a program from the world.
 fn bundle(folder: &Path, ours: &Authority) -> Result<Option<PathBuf>, AuthorityError> {
-    let system = rustls_native_certs::load_native_certs().certs;
+    let mut system = rustls_native_certs::load_native_certs().certs;
+    // The system may trust ours as well.
+    system.retain(|certificate| certificate != ours.certificate());
     if system.is_empty() {
         return Ok(None);
     }
@@ -107,7 +118,7 @@ mod tests {
     #[test]
     fn nobody_is_told_of_an_authority_that_is_not_there() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(Told::of(&home.path().join("portolan")).unwrap(), None);
+        assert_eq!(Told::of(&home.path().join("portolan"), |_| false).unwrap(), None);
         assert!(!home.path().join("portolan").exists());
     }
 
@@ -117,11 +128,24 @@ mod tests {
         let folder = home.path().join("portolan");
         let authority = Authority::load_or_make(&folder, &[]).unwrap();
         let system = rustls_native_certs::load_native_certs().certs;
-        let Some(bundle) = Told::of(&folder).unwrap().unwrap().bundle else {
+        let Some(bundle) = Told::of(&folder, |_| false).unwrap().unwrap().bundle else {
             return assert!(system.is_empty());
         };
         let all: Vec<_> = CertificateDer::pem_file_iter(&bundle).unwrap().map(Result::unwrap).collect();
         assert_eq!(all[..all.len() - 1], system);
         assert_eq!(all.last(), Some(authority.certificate()));
+    }
+
+    #[test]
+    fn the_bundle_is_left_alone_where_somebody_has_said_whom_to_trust() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("portolan");
+        let authority = Authority::load_or_make(&folder, &[]).unwrap();
+        authority.put_beside(BUNDLE, b"written by another portolan").unwrap();
+        for said in SAID {
+            let told = Told::of(&folder, |name| name == said).unwrap().unwrap();
+            assert_eq!(names(&told, &[]), [ADDS], "{said}");
+            assert_eq!(fs::read(folder.join(BUNDLE)).unwrap(), b"written by another portolan", "{said}");
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! The store of the Java in `JAVA_HOME`, kept by its `keytool`.
+//! The store of the Java in `JAVA_HOME`, kept by its `keytool`, and the one that Debian fills for all of its own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
-    program,
+    program::{self, quoted},
     stores::{Candidate, Machine, Step, Wish},
-    system::quoted,
 };
 
 /// What every installation of Java comes with.
@@ -18,6 +20,15 @@ const PASSWORD: &str = "changeit";
 pub struct Java {
     store: PathBuf,
     keytool: PathBuf,
+    whose: Whose,
+}
+
+/// Who has put in what is there, and so has named it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    /// After the link that `update-ca-certificates` makes.
+    Debians,
 }
 
 impl Java {
@@ -26,7 +37,13 @@ impl Java {
         let places = ["lib/security/cacerts", "jre/lib/security/cacerts"].map(|place| home.join(place));
         let store = places.into_iter().find(|store| store.is_file())?;
         let keytool = Some(home.join("bin/keytool")).filter(|keytool| keytool.is_file())?;
-        Some(Self { store, keytool })
+        Some(Self { store, keytool, whose: Whose::Ours })
+    }
+
+    /// The store that Debian's `update-ca-certificates` fills, if there is one, and a Java that can read it.
+    pub(super) fn of_debian(store: PathBuf, path: &OsStr) -> Option<Self> {
+        let store = Some(store).filter(|store| store.is_file())?;
+        Some(Self { store, keytool: program::find("keytool", path)?, whose: Whose::Debians })
     }
 
     pub(super) fn place(&self) -> &Path {
@@ -41,28 +58,46 @@ impl Java {
     }
 
     pub(super) fn change(&self, wish: Wish, candidate: &Candidate) -> Step {
+        if !is_writable(&self.store) {
+            return Step::root(self.by_hand(wish, candidate));
+        }
+        match program::run(&self.keytool, &self.words_for(wish, candidate)) {
+            Ok(_) => Step::done(),
+            Err(why) => Step::failed(why, Some(self.by_hand(wish, candidate))),
+        }
+    }
+
+    /// Takes it out, whether the store looks writable or not.
+    pub(super) fn forget(&self, candidate: &Candidate) -> Result<(), String> {
+        program::run(&self.keytool, &self.words_for(Wish::Forget, candidate)).map(drop)
+    }
+
+    /// The command that does the same.
+    pub(super) fn by_hand(&self, wish: Wish, candidate: &Candidate) -> String {
+        let words = self.words_for(wish, candidate);
+        let words: Vec<String> = words.iter().map(|word| quoted(Path::new(word))).collect();
+        format!("sudo {} {}", quoted(&self.keytool), words.join(" "))
+    }
+
+    fn words_for(&self, wish: Wish, candidate: &Candidate) -> Vec<String> {
         let file = candidate.file.display().to_string();
-        let words = match wish {
+        match wish {
             Wish::Trust => self.words("-importcert", candidate, &["-noprompt", "-file", &file]),
             Wish::Forget => self.words("-delete", candidate, &[]),
-        };
-        let by_hand = || {
-            let words: Vec<String> = words.iter().map(|word| quoted(Path::new(word))).collect();
-            format!("sudo {} {}", quoted(&self.keytool), words.join(" "))
-        };
-        if !is_writable(&self.store) {
-            return Step::root(by_hand());
-        }
-        match program::run(&self.keytool, &words) {
-            Ok(_) => Step::done(),
-            Err(why) => Step::failed(why, Some(by_hand())),
         }
     }
 
     fn words(&self, what: &str, candidate: &Candidate, more: &[&str]) -> Vec<String> {
-        let (store, label) = (self.store.display().to_string(), candidate.label());
+        let (store, label) = (self.store.display().to_string(), self.alias(candidate));
         let words = [what, "-keystore", &store, "-storepass", PASSWORD, "-alias", &label];
         words.iter().chain(more).copied().map(String::from).collect()
+    }
+
+    fn alias(&self, candidate: &Candidate) -> String {
+        match self.whose {
+            Whose::Ours => candidate.label(),
+            Whose::Debians => format!("debian:{}.pem", candidate.label()),
+        }
     }
 }
 

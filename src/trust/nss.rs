@@ -25,7 +25,9 @@ const PLACES: [(&str, &str); 8] = [
 ];
 
 /// The certificates of a database (NSS 3.12 and later).
-const DATABASE: &str = "cert9.db";
+fn database(folder: &Path) -> PathBuf {
+    folder.join("cert9.db")
+}
 
 /// The store of a browser's profile.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Nss {
         let folders = PLACES
             .iter()
             .flat_map(|(name, place)| folders(&machine.home, place).into_iter().map(move |folder| (*name, folder)));
-        let there = folders.filter(|(_, folder)| folder.join(DATABASE).is_file());
+        let there = folders.filter(|(_, folder)| database(folder).is_file());
         there.map(|(name, folder)| Self { name, folder, certutil: certutil.clone() }).collect()
     }
 
@@ -51,6 +53,10 @@ impl Nss {
 
     pub(super) fn place(&self) -> &Path {
         &self.folder
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        database(&self.folder)
     }
 
     pub(super) fn trusts(&self, candidate: &Candidate) -> Result<bool, Step> {

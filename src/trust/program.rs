@@ -30,3 +30,21 @@ pub(super) fn run(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Str
     let last = told.lines().map(str::trim).rfind(|line| !line.is_empty());
     Err(last.map_or_else(|| output.status.to_string(), printable))
 }
+
+/// A path as a word for a shell.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell_whatever_is_in_it() {
+        assert_eq!(quoted(Path::new("/a/b-c_1.crt")), "/a/b-c_1.crt");
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}

@@ -175,20 +175,38 @@ impl Store {
         }
     }
 
+    /// What is there for as long as the store is.
+    pub(super) fn file(&self) -> PathBuf {
+        match self {
+            Self::System(system) => system.place().to_owned(),
+            Self::Nss(nss) => nss.file(),
+            Self::Java(java) => java.place().to_owned(),
+        }
+    }
+
     /// Whether it trusts this certificate; an error says why that cannot be told.
     pub fn trusts(&self, candidate: &Candidate) -> Result<bool, Step> {
         match self {
-            Self::System(system) => Ok(system.trusts(candidate)),
+            Self::System(system) => Ok(system.is_so(Wish::Trust, candidate)),
             Self::Nss(nss) => nss.trusts(candidate),
             Self::Java(java) => java.trusts(candidate),
         }
     }
 
+    /// Whether nothing is left to be done for this wish; an error says why that cannot be told. A change that was broken
+    /// off leaves a store that is as nobody wished it.
+    pub fn is_so(&self, wish: Wish, candidate: &Candidate) -> Result<bool, Step> {
+        match self {
+            Self::System(system) => Ok(system.is_so(wish, candidate)),
+            Self::Nss(_) | Self::Java(_) => self.trusts(candidate).map(|trusts| trusts == (wish == Wish::Trust)),
+        }
+    }
+
     /// Does what is wished, unless it is so already.
     pub fn change(&self, wish: Wish, candidate: &Candidate) -> Step {
-        match self.trusts(candidate) {
-            Ok(trusts) if trusts == (wish == Wish::Trust) => Step::already(),
-            Ok(_) => match self {
+        match self.is_so(wish, candidate) {
+            Ok(true) => Step::already(),
+            Ok(false) => match self {
                 Self::System(system) => system.change(wish, candidate),
                 Self::Nss(nss) => nss.change(wish, candidate),
                 Self::Java(java) => java.change(wish, candidate),

@@ -20,8 +20,8 @@ use crate::{
     program::{Portolan, Said, portolan, run, tell},
 };
 
-/// What whoever runs the tests may have set to say whom to trust.
-const SAID: [&str; 9] = [
+/// What whoever runs the tests may have set to say whom to trust, or who they are.
+const SAID: [&str; 10] = [
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -31,6 +31,7 @@ const SAID: [&str; 9] = [
     "GIT_SSL_CAINFO",
     "NIX_SSL_CERT_FILE",
     "JAVA_HOME",
+    "SUDO_USER",
 ];
 
 fn at_home(mut command: Command, folder: &Folder) -> Command {
@@ -156,36 +157,112 @@ fn a_store_that_cannot_be_changed_is_told_with_the_way_out_and_the_exit_code() {
     assert!(told["steps"][0]["help"].as_str().unwrap().contains("sudo apt install libnss3-tools"));
 }
 
+/// A Java with somebody else's certificate in its store.
+struct Java<'f> {
+    folder: &'f Folder,
+    home: PathBuf,
+}
+
+impl<'f> Java<'f> {
+    /// `None` where nobody can keep its store.
+    fn in_folder(folder: &'f Folder) -> Option<Self> {
+        other("keytool", &["-help"])?;
+        let java = Self { folder, home: folder.file("java") };
+        for place in ["bin", "lib/security"] {
+            fs::create_dir_all(java.home.join(place)).unwrap();
+        }
+        let program = folder.write("java/bin/keytool", "#!/bin/sh\nexec keytool \"$@\"\n");
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        java.keytool(&["-genkeypair", "-alias", "theirs", "-keyalg", "EC", "-dname", "CN=theirs"]);
+        Some(java)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.home.join("lib/security/cacerts")
+    }
+
+    fn keytool(&self, words: &[&str]) -> String {
+        let store = self.store();
+        other("keytool", &[words, &["-keystore", store.to_str().unwrap(), "-storepass", "changeit"]].concat()).unwrap()
+    }
+
+    /// What is answered where it is in `JAVA_HOME`.
+    fn answer(&self, arguments: &[&str]) -> Value {
+        let mut command = at_home(portolan(self.folder, &[&["--json"], arguments].concat()), self.folder);
+        command.env("JAVA_HOME", &self.home);
+        let said = run(command);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    }
+}
+
 #[test]
 fn java_trusts_it_once_asked_and_loses_exactly_it() {
     let folder = Folder::new();
-    let Some(_) = other("keytool", &["-help"]) else { return };
-    let home = folder.file("java");
-    for place in ["bin", "lib/security"] {
-        fs::create_dir_all(home.join(place)).unwrap();
-    }
-    let program = folder.write("java/bin/keytool", "#!/bin/sh\nexec keytool \"$@\"\n");
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
-    let store = home.join("lib/security/cacerts");
-    let keytool = |words: &[&str]| {
-        let store = ["-keystore", store.to_str().unwrap(), "-storepass", "changeit"];
-        other("keytool", &[words, &store].concat()).unwrap()
-    };
-    keytool(&["-genkeypair", "-alias", "theirs", "-keyalg", "EC", "-dname", "CN=theirs"]);
-    let java = |what: &str| {
-        let mut command = at_home(portolan(&folder, &["--json", what, "java"]), &folder);
-        let said = run({
-            command.env("JAVA_HOME", &home);
-            command
-        });
-        let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
-        told["steps"][0]["outcome"].clone()
-    };
-    assert_eq!((java("trust"), java("trust")), (json!("done"), json!("already")));
-    assert!(keytool(&["-list"]).contains(&format!("portolan-{}", &fingerprint(&folder)[..16])));
-    assert_eq!((java("untrust"), java("untrust")), (json!("done"), json!("already")));
-    let left = keytool(&["-list"]);
+    let Some(java) = Java::in_folder(&folder) else { return };
+    let outcome = |what: &str| java.answer(&[what, "java"])["steps"][0]["outcome"].clone();
+    assert_eq!((outcome("trust"), outcome("trust")), (json!("done"), json!("already")));
+    assert!(java.keytool(&["-list"]).contains(&format!("portolan-{}", &fingerprint(&folder)[..16])));
+    assert_eq!((outcome("untrust"), outcome("untrust")), (json!("done"), json!("already")));
+    let left = java.keytool(&["-list"]);
     assert!(left.contains("theirs") && !left.contains("portolan-"), "{left}");
+}
+
+#[test]
+fn a_store_that_has_it_and_is_not_found_keeps_the_authority_from_being_forgotten() {
+    let folder = Folder::new();
+    let Some(java) = Java::in_folder(&folder) else { return };
+    assert_eq!(java.answer(&["trust", "java"])["steps"][0]["outcome"], "done");
+    // The system's store does not have it, and so is only looked at.
+    let told = answer(&folder, &["untrust"], 1);
+    assert_eq!((&told["unseen"], &told["removed"]), (&json!([java.store()]), &json!([])));
+    let told = said(&folder, &["untrust"]).out;
+    assert!(told.contains("~/java/lib/security/cacerts: was told to trust it, and is not found now\n"), "{told}");
+    assert!(
+        told.contains("= help: have it found (Java by the `JAVA_HOME` of then), then do this once more\n"),
+        "{told}"
+    );
+
+    let found = java.answer(&["untrust"]);
+    assert_eq!(found["unseen"], json!([]));
+    assert!(!java.keytool(&["-list"]).contains("portolan-"));
+    assert_eq!(fs::read_dir(data(&folder)).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_store_that_has_it_and_is_no_more_is_in_nobodys_way() {
+    let folder = Folder::new();
+    let Some(java) = Java::in_folder(&folder) else { return };
+    java.answer(&["trust", "java"]);
+    fs::remove_dir_all(&java.home).unwrap();
+    assert_eq!(answer(&folder, &["untrust"], 0)["unseen"], json!([]));
+    assert_eq!(fs::read_dir(data(&folder)).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn every_store_is_listed_before_the_first_is_changed() {
+    let folder = Folder::new();
+    folder.write(".pki/nssdb/cert9.db", "");
+    folder.write(".mozilla/firefox/ab12.default/cert9.db", "");
+    let mut command = at_home(portolan(&folder, &["trust", "browsers"]), &folder);
+    command.env("PATH", folder.path());
+    let said = run(command).out;
+    let plan = "it goes into\n  chromium: ~/.pki/nssdb\n  firefox: ~/.mozilla/firefox/ab12.default\nchromium: ";
+    assert!(said.contains(plan), "{said}");
+}
+
+#[test]
+fn whoever_asks_by_sudo_is_told_to_ask_without() {
+    if !rustix::process::geteuid().is_root() {
+        return tell("not root: not tested");
+    }
+    let folder = Folder::new();
+    let mut command = at_home(portolan(&folder, &["trust", "java"]), &folder);
+    command.env("SUDO_USER", "ada");
+    let said = run(command);
+    assert_eq!(said.code, 1, "{said:?}");
+    let told = "error[by-sudo]: sudo would have this machine trust an authority of root's, not the one of ada\n";
+    assert!(said.err.contains(told) && said.err.contains("run `portolan trust` without sudo"), "{}", said.err);
+    assert!(!data(&folder).exists(), "nothing was made");
 }
 
 #[test]
@@ -205,16 +282,47 @@ fn t40_the_key_is_created_for_us_alone_and_nothing_can_be_read_before_it_is_whol
     assert_eq!((mode(data(&folder)), mode(data(&folder).join("authority.pem"))), (0o700, 0o600));
 }
 
+#[test]
+fn t40_a_crash_while_the_key_is_made_or_read_leaves_no_image_of_it() {
+    let folder = Folder::new();
+    let trace = folder.file("trace");
+    for step in ["made", "read"] {
+        if !traced(&folder, &["-f", "-e", "trace=openat,prctl", "-o", trace.to_str().unwrap()]) {
+            return;
+        }
+        let (mut leaves_none, mut opened) = (false, 0);
+        for line in fs::read_to_string(&trace).unwrap().lines() {
+            if line.contains("PR_SET_DUMPABLE") {
+                leaves_none = line.contains("SUID_DUMP_DISABLE");
+            }
+            let is_key =
+                line.contains("/authority.pem\"") || line.contains("/authority.new\"") && line.contains("0600");
+            if is_key && !line.contains("ENOENT") {
+                assert!(leaves_none, "{step}: {line}");
+                opened += 1;
+            }
+        }
+        assert!(opened > 0, "{step}: the key was not touched");
+        assert!(!leaves_none, "{step}: hidden for no longer than that");
+    }
+}
+
 /// Runs `trust java`, where there is no Java, under strace; whether that can be done here.
 fn traced(folder: &Folder, words: &[&str]) -> bool {
     let mut command = Command::new("strace");
     command.args(words).arg(env!("CARGO_BIN_EXE_portolan")).args(["trust", "java"]).current_dir(folder.path());
-    match at_home(command, folder).output() {
+    match without_bundle(at_home(command, folder)).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => tell("strace is not installed: not tested"),
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("ptrace") => tell("no tracing here: not tested"),
         output => return output.is_ok(),
     }
     false
+}
+
+/// Hundreds of files are read for the bundle.
+fn without_bundle(mut command: Command) -> Command {
+    command.env("SSL_CERT_FILE", "/dev/null");
+    command
 }
 
 /// Killed at each call that changes a file, one after the other.
@@ -242,7 +350,7 @@ fn is_killed(call: &str, at: usize) -> bool {
     if !traced(&folder, &["-f", "-o", told.to_str().unwrap(), "-e", &trace, "-e", &kill]) {
         return false;
     }
-    let next = said(&folder, &["trust", "java"]);
+    let next = run(without_bundle(at_home(portolan(&folder, &["trust", "java"]), &folder)));
     assert_eq!(next.code, 0, "killed at {call} {at}: {next:?}");
     let files = fs::read_dir(data(&folder)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut files: Vec<String> = files.collect();
@@ -257,12 +365,17 @@ fn untrust_takes_the_authority_away_with_everything_beside_it_and_nothing_else()
     assert_eq!(said(&folder, &["trust", "java"]).code, 0);
     let theirs = data(&folder).join("theirs.txt");
     fs::write(&theirs, "").unwrap();
+    // Left by one that was killed: it may hold the key.
+    fs::write(data(&folder).join("authority.new"), "").unwrap();
+    let ours = ["authority.crt", "authority.new", "authority.pem", "bundle.pem"].map(|file| data(&folder).join(file));
+    // There is no bundle where the system trusts nobody.
+    let gone: Vec<PathBuf> = ours.into_iter().filter(|file| file.exists()).collect();
+    assert!(gone.len() >= 3, "{gone:?}");
     let some = answer(&folder, &["untrust", "java"], 0);
     assert_eq!(some["removed"], json!([]), "other stores were not asked");
     assert!(data(&folder).join("authority.pem").exists());
     // The system's store does not have it, and so is only looked at.
     let all = answer(&folder, &["untrust"], 0);
-    let gone = ["authority.crt", "authority.pem"].map(|file| data(&folder).join(file));
     assert_eq!(all["removed"], json!(gone));
     assert_eq!(fs::read_dir(data(&folder)).unwrap().count(), 1, "what is not ours stays");
     assert!(theirs.exists());
@@ -321,6 +434,34 @@ fn certificate(folder: &Folder, certificate: &str, key: &str) {
     other("openssl", &words).expect("openssl makes certificates");
 }
 
+/// Makes an authority that no store is told of.
+#[cfg(target_os = "linux")]
+fn trust_nobody(home: &crate::processes::Home) {
+    let mut trust = home.portolan(&["trust", "java"]);
+    for said in SAID {
+        trust.env_remove(said);
+    }
+    assert_eq!(run(trust).code, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_told_to_a_program_is_there_again_after_untrust_and_trust() {
+    use crate::processes::Home;
+    let home = Home::new();
+    let bundle = home.folder().file(".local/share/portolan/bundle.pem");
+    trust_nobody(&home);
+    if !bundle.exists() {
+        return tell("this system trusts nobody: not tested");
+    }
+    let before = fs::read(&bundle).unwrap();
+    let untrusted = run(home.portolan(&["untrust"])).out;
+    assert!(untrusted.ends_with("have to be started anew\n"), "{untrusted}");
+    assert!(!bundle.exists());
+    trust_nobody(&home);
+    assert!(fs::read(&bundle).unwrap() != before, "with another authority in it");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
@@ -336,9 +477,7 @@ fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
     };
     assert!(!env(&home, "before").contains("NODE_EXTRA_CA_CERTS"));
     assert!(!authority.exists(), "nobody has asked for one");
-    let mut trust = home.portolan(&["trust", "java"]);
-    trust.env_remove("JAVA_HOME");
-    assert_eq!(run(trust).code, 0);
+    trust_nobody(&home);
     let told = env(&home, "after");
     assert!(told.contains(&format!("NODE_EXTRA_CA_CERTS={}\n", authority.display())), "{told}");
     if let Some(bundle) = told.lines().find_map(|line| line.strip_prefix("SSL_CERT_FILE=")) {
@@ -346,6 +485,43 @@ fn programs_that_we_start_are_told_of_an_authority_once_there_is_one() {
         let ours = fs::read_to_string(&authority).unwrap();
         assert!(bundle.len() > ours.len() && bundle.ends_with(&ours), "the system's come first");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_one_shell_says_of_whom_to_trust_changes_nothing_for_programs_of_another() {
+    use crate::processes::Home;
+    let home = Home::new();
+    let folder = home.folder();
+    trust_nobody(&home);
+    let env_of = |arguments: &[&str], set: Option<(&str, &Path)>| {
+        let mut command = home.portolan(arguments);
+        for name in SAID {
+            command.env_remove(name);
+        }
+        let said = run({
+            command.envs(set);
+            command
+        });
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out
+    };
+    let first = env_of(&["run", "--name", "first", "--", "sh", "-c", "env"], None);
+    let Some(bundle) = first.lines().find_map(|line| line.strip_prefix("SSL_CERT_FILE=")).map(PathBuf::from) else {
+        return tell("this system trusts nobody: not tested");
+    };
+    let before = fs::read_to_string(&bundle).unwrap();
+
+    certificate(folder, "corporate.pem", "corporate-key.pem");
+    let corporate = folder.file("corporate.pem");
+    let told = env_of(&["run", "--name", "other", "--", "sh", "-c", "env"], Some(("SSL_CERT_FILE", &corporate)));
+    assert!(told.contains(&format!("SSL_CERT_FILE={}\n", corporate.display())), "{told}");
+    assert!(fs::read_to_string(&bundle).unwrap() == before, "it holds what one shell trusts");
+
+    let nested = [env!("CARGO_BIN_EXE_portolan"), "run", "--name", "inner", "--", "sh", "-c", "env"];
+    let told = env_of(&[&["run", "--name", "outer", "--"], &nested[..]].concat(), None);
+    assert!(told.contains(&format!("SSL_CERT_FILE={}\n", bundle.display())), "{told}");
+    assert!(fs::read_to_string(&bundle).unwrap() == before, "it was made of itself");
 }
 
 const SHOP: &str =
@@ -398,4 +574,30 @@ fn whoever_trusts_the_authority_reads_every_local_name_over_https() {
         let Some(read) = other("curl", &words) else { return };
         assert_eq!(read, "hello", "{host}");
     }
+}
+
+#[test]
+fn an_authority_of_no_use_is_told_once_however_many_ask_until_it_is_mended() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", respond = \"hello\" }\n");
+    let portolan = serve(&folder);
+    shown(&portolan, "a.localhost");
+    let secret = data(&folder).join("authority.pem");
+    let allow = |mode| fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+    let address = portolan.address().to_string();
+    let is_refused = |name: &str| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", &address, "-servername", name]).stdin(Stdio::null());
+        let output = client.output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("alert internal error"), "{output:?}");
+    };
+    for _ in 0..2 {
+        allow(0o644);
+        ["a.localhost", "a.localhost", "b.localhost"].into_iter().for_each(is_refused);
+        allow(0o600);
+        shown(&portolan, "a.localhost");
+    }
+    portolan.signal(Signal::TERM);
+    let all = portolan.err.wait_for_end();
+    let told = all.iter().filter(|line| line.contains("no certificate can be shown: ")).count();
+    assert_eq!(told, 2, "{all:#?}");
 }

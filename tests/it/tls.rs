@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -199,6 +200,31 @@ async fn f41_an_authority_that_others_may_read_is_not_used_and_works_again_once_
     assert_eq!(refused, Some(Error::AlertReceived(AlertDescription::InternalError)));
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     side.meet("a.localhost", client(roots)).await.unwrap();
+}
+
+/// On one thread, as every worker is.
+#[tokio::test]
+async fn whoever_waits_for_another_portolan_to_make_the_authority_keeps_nobody_else_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key, shown) = own_files(folder.path(), &["shop.dev"]);
+    let own = Own::read(vec!["shop.dev".into()], &certificate, &key).unwrap();
+    let side = Side::with(wanted(&[], vec![own]));
+    fs::DirBuilder::new().mode(0o700).create(side.folder()).unwrap();
+    let held = fs::File::open(side.folder()).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+
+    let waits = side.meet("a.localhost", client(RootCertStore::empty()));
+    let meets = side.meet("shop.dev", client(roots(&shown)));
+    tokio::pin!(waits, meets);
+    let met = tokio::select! {
+        biased;
+        waited = &mut waits => panic!("the authority is not made yet: {:?}", waited.err()),
+        met = &mut meets => met.unwrap(),
+    };
+    assert_eq!(met.certificate, shown);
+    drop(held);
+    assert_eq!(waits.await.err(), Some(Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)));
+    assert!(side.folder().join("authority.pem").exists(), "it is made once nobody else is at work");
 }
 
 #[tokio::test]
