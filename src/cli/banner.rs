@@ -13,6 +13,8 @@ use crate::{
     config::Address,
     discover::{self, Listener, attach},
     live::{Action, Forward, Snapshot},
+    tls,
+    trust::Placed,
     upstream::place::{Absent, Place, Standing},
 };
 
@@ -127,9 +129,16 @@ fn banner(
     let count = if routes.len() == 1 { "1 route".to_owned() } else { format!("{} routes", routes.len()) };
     let from = table.map_or_else(String::new, |table| format!(" from {}, watched", table.display()));
     let dot = if unicode { '·' } else { '-' };
-    text += &paint("2", &format!("  {count}{from} {dot} Ctrl-C ends"));
+    let https = if is_trusted() { format!(" {dot} https too") } else { String::new() };
+    text += &paint("2", &format!("  {count}{from}{https} {dot} Ctrl-C ends"));
     text.push('\n');
     text
+}
+
+/// Whether somebody was told to trust what https shows here.
+fn is_trusted() -> bool {
+    let placed = tls::folder::default().and_then(|folder| Placed::read(&folder));
+    placed.is_ok_and(|placed| placed.is_anywhere())
 }
 
 /// The program behind a route, and whether anybody is there.

@@ -36,6 +36,11 @@ impl Placed {
         Ok(Self { folder: folder.to_owned(), stores })
     }
 
+    /// Whether any store was told.
+    pub fn is_anywhere(&self) -> bool {
+        !self.stores.is_empty()
+    }
+
     /// These are about to be told: noted before they are, so that nobody who is killed leaves one that is not known.
     pub fn note<'s>(&mut self, stores: impl IntoIterator<Item = &'s Store>) -> Result<(), AuthorityError> {
         let before = self.stores.len();
