@@ -557,7 +557,7 @@ pub(crate) static TCP: Keys = Keys {
             Text(HOST),
             "Takes the TLS clients that ask for this name (SNI), or for *.suffix, so that several routes can share a \
              port; PostgreSQL's way of asking for TLS is understood. Default: takes what no other route of the port \
-             takes.",
+             takes, and after a second of silence those clients that wait for the program to speak first.",
         )
         .also(&["sni", "hostname", "server_name"]),
         key("hosts", Texts(HOST, 1), "Several such names; any of them is taken.").also(&["domains"]),

@@ -5,10 +5,14 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::atomic::{AtomicU16, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 
 use crate::{
@@ -142,6 +146,29 @@ fn f1_the_log_says_why_a_client_was_reset() {
     );
     let line = portolan.err.wait_for(|line| line.contains("connect-refused"));
     assert!(line.contains("TCP") && line.contains(" db "), "{line}");
+}
+
+/// A ClientHello that asks for these bytes as a name, which no honest client would.
+fn hello_for(name: &str) -> Vec<u8> {
+    let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let honest = "a".repeat(name.len());
+    let mut connection = ClientConnection::new(Arc::new(config), honest.clone().try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    let at = hello.windows(name.len()).position(|part| part == honest.as_bytes()).unwrap();
+    hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+    hello
+}
+
+#[test]
+fn a_name_that_a_client_makes_up_forges_no_line_of_the_log() {
+    let port = free_port();
+    let folder = Folder::with_table(format!("[tcp]\ndb = {{ listen = {port}, host = \"db.localhost\", to = 1 }}\n"));
+    let portolan = Portolan::serve(&folder, &[]);
+    let mut client = TcpStream::connect(at(port)).unwrap();
+    client.write_all(&hello_for("x\r\nportolan: all is lost\x1b[31m")).unwrap();
+    let sentence = portolan.err.wait_for(|line| line.contains("asks for"));
+    assert!(sentence.ends_with(r"takes a client that asks for x\r\nportolan: all is lost\u{1b}[31m"), "{sentence}");
 }
 
 #[test]

@@ -334,6 +334,42 @@ async fn what_names_no_host_goes_to_the_route_without_one() {
 }
 
 #[tokio::test]
+async fn f20_what_is_said_before_an_end_goes_to_the_route_without_a_name() {
+    let shared = shared();
+    // The second one is no word of anything yet.
+    for opening in [b"PING\r\n".as_slice(), &[0, 0]] {
+        let mut client = Wire::connect(shared.port).await;
+        client.send(opening).await;
+        client.shut().await;
+        let mut server = shared.rest.connection().await;
+        assert_eq!(server.rest().await, (opening.to_vec(), End::Closed));
+        server.send("+PONG").await;
+        server.shut().await;
+        assert_eq!(client.rest().await, (b"+PONG".to_vec(), End::Closed));
+    }
+}
+
+#[tokio::test]
+async fn f20_a_client_that_waits_for_its_program_goes_to_the_route_without_a_name() {
+    let shared = shared();
+    let mut client = Wire::connect(shared.port).await;
+    let mut server = shared.rest.connection().await;
+    server.send("5.7.42-greeting").await;
+    assert_eq!(client.bytes(15).await, b"5.7.42-greeting");
+    client.send("login").await;
+    assert_eq!(server.bytes(5).await, b"login");
+}
+
+#[tokio::test]
+async fn who_leaves_a_shared_port_without_a_word_costs_its_programs_nothing() {
+    let shared = shared();
+    let mut client = Wire::connect(shared.port).await;
+    client.shut().await;
+    assert_eq!(client.end().await, End::Reset);
+    shared.rest.is_left_alone();
+}
+
+#[tokio::test]
 async fn a_tls_client_that_asks_for_nobody_here_is_told_so() {
     let (port, shop) = (free_port(), program());
     let to = shop.port();
