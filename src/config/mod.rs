@@ -188,6 +188,15 @@ impl TcpRoute {
     }
 }
 
+/// Whether a socket of ours on one of these addresses keeps another from being bound to the other; one of IPv6 takes no
+/// IPv4.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_wild = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
+}
+
 /// `cert` and `key`: files of the user's own, which are not looked at here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {

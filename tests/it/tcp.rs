@@ -253,6 +253,36 @@ async fn f27_a_port_that_is_taken_leaves_the_whole_table_as_it_was() {
 }
 
 #[tokio::test]
+async fn f26_a_port_becomes_wider_and_narrower_again() {
+    let through = through();
+    let (port, to) = (through.port, through.program.port());
+    let at = |address: &str| format!("expose = true\n[tcp]\ndb = {{ listen = \"{address}:{port}\", to = {to} }}\n");
+    let (mut client, mut server) = through.pair().await;
+    for address in ["0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"] {
+        through.proxy.swap(&at(address));
+        let own = if address == "[::]" { "::1" } else { "127.0.0.1" };
+        let _second = Wire::new(tokio::net::TcpStream::connect((own, port)).await.unwrap());
+        through.program.connection().await;
+    }
+    client.send("still here").await;
+    assert_eq!(server.bytes(10).await, b"still here");
+}
+
+#[tokio::test]
+async fn f27_a_port_that_cannot_become_wider_stays_as_it_was() {
+    let through = through();
+    let (port, to, taken) = (through.port, through.program.port(), program());
+    let wide = format!(
+        "expose = true\n[tcp]\ndb = {{ listen = \"0.0.0.0:{port}\", to = {to} }}\n\
+         other = {{ listen = {}, to = {to} }}\n",
+        taken.port()
+    );
+    let error = through.proxy.try_swap(&wide).unwrap_err();
+    assert!(error.contains("TCP route other"), "{error}");
+    through.pair().await;
+}
+
+#[tokio::test]
 async fn f29_a_drain_ends_what_has_no_end_of_its_own() {
     let through = through();
     let (mut client, mut server) = through.pair().await;

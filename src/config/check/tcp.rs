@@ -7,7 +7,7 @@ use crate::{
     config::{
         Address, Balance, Forward, HostMatch, Listen, Service, TcpRoute,
         document::{Entry, Kind, Table, Value},
-        keys,
+        keys, overlap,
     },
     diagnostic::Diagnostic,
 };
@@ -112,14 +112,6 @@ fn tell_conflict(before: &[TcpRoute], route: &TcpRoute, problems: &mut Problems)
             .push(problem.at(route.origin.clone(), address.to_string()).related(first.origin.clone(), "first here"));
         return;
     }
-}
-
-/// Whether a socket on one of these addresses keeps the other from being bound.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_wild = |address: SocketAddr| address.ip().is_unspecified();
-    one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
 }
 
 /// The name for which both ask, in words.
