@@ -132,6 +132,19 @@ fn a_well_known_port_is_told_as_a_data_source_name() {
 }
 
 #[test]
+fn explain_asks_who_listens_at_the_address_and_not_only_at_its_port() {
+    let table = "[tcp]\na = { listen = \"127.0.0.1:5432\", to = 1 }\nb = { listen = \"127.0.0.2:5432\", to = 2 }\n\
+                 c = { listen = \"[::1]:5432\", to = 3 }\n";
+    let folder = Folder::with_table(table);
+    for (host, route) in [("127.0.0.1", "a"), ("127.0.0.2", "b"), ("[::1]", "c")] {
+        let said = say(&folder, &["explain", &format!("http://{host}:5432")]);
+        assert!(said.code == 0 && said.out.contains(&format!("TCP route {route} -> ")), "{host}: {said:?}");
+    }
+    let said = say(&folder, &["explain", "http://127.0.0.3:5432"]);
+    assert!(!said.out.contains("TCP route"), "{said:?}");
+}
+
+#[test]
 fn f1_the_log_says_why_a_client_was_reset() {
     let (port, to) = (free_port(), free_port());
     let folder = Folder::with_table(table(port, &to.to_string()));
