@@ -549,7 +549,8 @@ pub(crate) static TCP: Keys = Keys {
             "to",
             Either(&TARGET_ONE, &List(&TARGET_ONE)),
             "Where its bytes go: a port, an address, \"unix:/path\", a service's name, a program that is followed as \
-             { process = .. }, or a list of those, with weights as { to = .., weight = n }.",
+             { process = .. }, or a list of those, with weights as { to = .., weight = n }. Of several ports of a \
+             program the one goes first that is `listen` itself or one of the ten behind it: a debugger's.",
         )
         .also(&["target", "upstream", "backend", "service"]),
         key(

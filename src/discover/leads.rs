@@ -56,7 +56,7 @@ fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<Socke
         let published = containers.list.iter().filter(is_meant).flat_map(|container| &container.published);
         return published.filter(|published| published.private == *port).map(|published| published.address).collect();
     }
-    program(sought, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
+    program(sought, None, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
 }
 
 /// Where a route sends requests; nothing if it answers by itself.

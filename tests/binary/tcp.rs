@@ -118,6 +118,43 @@ fn commands_tell_what_its_clients_take_and_how_many_there_are() {
     assert!(status.contains("db: 1 connection, 0 open"), "{status}");
 }
 
+/// Tells whoever connects at which of its ports.
+const SEVERAL_PORTS: &str = r#"
+import os, selectors, socket, sys
+selector = selectors.DefaultSelector()
+for port in [os.environ["PORT"]] + sys.argv[1:]:
+    selector.register(socket.create_server(("127.0.0.1", int(port))), selectors.EVENT_READ, port)
+while True:
+    for key, _ in selector.select():
+        connection = key.fileobj.accept()[0]
+        connection.sendall(key.data.encode())
+        connection.close()
+"#;
+
+#[test]
+fn of_several_ports_of_a_program_a_tcp_route_means_the_one_next_to_its_own() {
+    // Three routes, so far from each other that none of their ports are neighbours.
+    let first = 10_000 + (std::process::id() % 30) as u16 * 60;
+    let [debugger, metrics, other] = [first + 1, first + 21, first + 41];
+    let (lowest, inspected, measured) = (first, debugger + 3, metrics + 10);
+    let home = Home::with_table(&format!(
+        "[services]\nweb = \"exec python3 several.py {lowest} {inspected} {measured}\"\n[tcp]\n\
+         debugger = {{ listen = {debugger}, to = \"web\" }}\n\
+         metrics = {{ listen = {metrics}, to = {{ dir = \".\" }} }}\n\
+         web = {{ listen = {other}, to = \"web\" }}\n"
+    ));
+    home.folder().write("several.py", SEVERAL_PORTS);
+    let _up = Portolan::start(home.portolan(&["up"]));
+    home.wait_for_state("web", "ready");
+    let met = |port: u16| {
+        let mut told = String::new();
+        TcpStream::connect(at(port)).unwrap().read_to_string(&mut told).unwrap();
+        told.parse::<u16>().unwrap()
+    };
+    assert_eq!((met(debugger), met(metrics)), (inspected, measured));
+    assert_eq!(u64::from(met(other)), home.service("web")["port"], "of a service the port that it was given");
+}
+
 #[test]
 fn a_well_known_port_is_told_as_a_data_source_name() {
     let port = free_port();

@@ -32,7 +32,8 @@ fn route(entry: &Entry, expose: bool, services: &Services<'_>, problems: &mut Pr
     let section = Section::open(table, &owner, &entry.span, &keys::TCP, problems);
     let listen = section.get("listen").and_then(|value| addresses(value, expose, problems));
     let hosts = routes::written_hosts(&section, problems).unwrap_or(Some(Vec::new()));
-    let forward = section.get("to").and_then(|to| forward(to, &section, services, problems));
+    let near = listen.as_ref().and_then(|listen| listen.required.first()).map(SocketAddr::port);
+    let forward = section.get("to").and_then(|to| forward(to, near, &section, services, problems));
     let (name, origin, written) = (entry.name.clone(), entry.span.clone(), entry.value.fingerprint());
     let route = TcpRoute { name, origin, written, listen: listen?, hosts: hosts?, forward: forward? };
     named.then_some(route)
@@ -51,7 +52,13 @@ fn addresses(value: &Value, expose: bool, problems: &mut Problems) -> Option<Lis
     Some(listen)
 }
 
-fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems: &mut Problems) -> Option<Forward> {
+fn forward(
+    to: &Value,
+    near: Option<u16>,
+    section: &Section<'_>,
+    services: &Services<'_>,
+    problems: &mut Problems,
+) -> Option<Forward> {
     let has_no_scheme = tell_schemes(to, problems);
     let targets = targets::targets(to, services, problems);
     let balance = section.get("balance").map(|value| actions::balance(value, problems));
@@ -62,6 +69,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
         balance: balance.unwrap_or(Some(Balance::default()))?,
         connect_timeout: connect_timeout.unwrap_or(Some(plain.connect_timeout))?,
         hold: hold.unwrap_or(Some(plain.hold))?,
+        near,
         ..plain
     };
     has_no_scheme.then_some(forward)
