@@ -169,6 +169,23 @@ fn a_well_known_port_is_told_as_a_data_source_name() {
 }
 
 #[test]
+fn ports_tells_for_which_route_portolan_listens_and_which_one_leads_to_a_program() {
+    let (port, program) = (free_port(), TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap());
+    let to = program.local_addr().unwrap().port();
+    let folder = Folder::with_table(table(port, &to.to_string()));
+    let _portolan = Portolan::serve(&folder, &[]);
+    let said = say(&folder, &["ports", &port.to_string()]);
+    assert!(said.out.contains("  = note: it listens for TCP route `db` (portolan.toml:2:1)"), "{said:?}");
+    let said = say(&folder, &["ports", &to.to_string()]);
+    assert!(said.out.contains("  = note: TCP route `db` leads there (portolan.toml:2:1)"), "{said:?}");
+    let list = say(&folder, &["ports"]).out;
+    for port in [port, to] {
+        let row = list.lines().find(|line| line.starts_with(&format!("{port} "))).unwrap();
+        assert!(row.contains("  db  "), "{row}");
+    }
+}
+
+#[test]
 fn explain_asks_who_listens_at_the_address_and_not_only_at_its_port() {
     let table = "[tcp]\na = { listen = \"127.0.0.1:5432\", to = 1 }\nb = { listen = \"127.0.0.2:5432\", to = 2 }\n\
                  c = { listen = \"[::1]:5432\", to = 3 }\n";
