@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::{
     client::{Connection, until},
     folder::{Folder, TABLE},
+    origin::origin,
     processes::Home,
     program::{PATIENCE, Portolan, say},
 };
@@ -182,6 +183,40 @@ fn ports_tells_for_which_route_portolan_listens_and_which_one_leads_to_a_program
     for port in [port, to] {
         let row = list.lines().find(|line| line.starts_with(&format!("{port} "))).unwrap();
         assert!(row.contains("  db  "), "{row}");
+    }
+}
+
+/// How many descriptors of pipes a process has.
+#[cfg(target_os = "linux")]
+fn pipes(portolan: &Portolan) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", portolan.pid())).unwrap();
+    let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_long_goes_by_a_pipe_of_the_kernel_from_an_upgraded_connection_and_from_a_raw_one() {
+    let port = free_port();
+    let program = origin(|mut asked| {
+        asked.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: bulk\r\n\r\n")?;
+        crate::bulk::read(&mut *asked.stream, 512)?;
+        asked.send("all of it came")
+    });
+    let folder = Folder::with_table(format!(
+        "[routes]\nweb = {{ path = \"/\", to = {program} }}\n{}",
+        table(port, &program.to_string())
+    ));
+    for is_raw in [false, true] {
+        let portolan = Portolan::serve(&folder, &[]);
+        let mut client = Connection::to(if is_raw { at(port) } else { portolan.address() });
+        let before = pipes(&portolan);
+        client.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: bulk\r\n\r\n");
+        assert!(client.head().unwrap().starts_with("HTTP/1.1 101"));
+        crate::bulk::write(client.stream().get_ref(), 512).unwrap();
+        assert_eq!(client.exactly(14), "all of it came");
+        // One pipe waits for the next long stream.
+        assert_eq!(pipes(&portolan), before + 2, "raw: {is_raw}");
     }
 }
 
