@@ -69,6 +69,8 @@ enum Refused {
     NoTls(Arc<str>),
     #[error("the client has left")]
     Left,
+    #[error("portolan has ended before its program was there")]
+    Drained,
 }
 
 /// A client that has its program. In a box of its own: the task that held it while it came to be is much larger.
@@ -275,13 +277,17 @@ async fn while_wanted<T>(
     is_in_hand: bool,
     deadlines: &Deadlines,
     awaited: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+) -> Result<T, Refused> {
     let mut awaited = pin!(awaited);
     let result = poll_fn(|cx| {
         if has_left(stream, is_in_hand) {
-            return Poll::Ready(Err(Failure::ClientLeft));
+            return Poll::Ready(Err(Refused::Left));
         }
-        let step = awaited.as_mut().poll(cx);
+        // What it would get now would be cut at once.
+        if deadlines.is_draining() {
+            return Poll::Ready(Err(Refused::Drained));
+        }
+        let step = awaited.as_mut().poll(cx).map_err(Refused::from);
         if step.is_pending() {
             let is_blind = stream.watch(cx) != Watch::Watched;
             pace::look_again(deadlines, is_blind);
@@ -340,7 +346,7 @@ impl Refused {
         record.kind = Kind::Answered;
         match self.cause() {
             Some(cause) => (record.cause, record.ending) = (Some(cause.word()), Ending::Cut),
-            None => record.ending = Ending::Left,
+            None => record.ending = if matches!(self, Self::Drained) { Ending::Cut } else { Ending::Left },
         }
     }
 
@@ -362,9 +368,9 @@ impl Refused {
     /// The cause, in the words that pages have; `None` where the client has none to hear of.
     fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Unreached(Failure::ClientLeft | Failure::Program { reason: Reason::ClientLeft, .. }) | Self::Left => {
-                None
-            }
+            Self::Unreached(Failure::ClientLeft | Failure::Program { reason: Reason::ClientLeft, .. })
+            | Self::Left
+            | Self::Drained => None,
             Self::Unreached(failure) => Some(failure.cause()),
             Self::UnknownName(_) | Self::Nameless => Some(Cause::UnknownHost),
             Self::Silent => Some(Cause::BadRequest),

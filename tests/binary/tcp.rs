@@ -100,6 +100,21 @@ fn a_client_that_leaves_before_its_program_comes_costs_it_no_connection() {
 }
 
 #[test]
+fn f29_the_end_waits_for_no_program_that_is_not_there() {
+    let (port, to) = (free_port(), free_port());
+    let home = Home::with_table(&format!("[tcp]\ndb = {{ listen = {port}, to = {to}, hold = \"60s\" }}\n"));
+    let mut portolan = Portolan::start(home.portolan(&["serve"]));
+    let mut client = TcpStream::connect(at(port)).unwrap();
+    until("it waits", || told(&home)["open"] == 1);
+    portolan.signal(Signal::TERM);
+    let end = client.read(&mut [0]);
+    assert!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
+    assert_eq!(portolan.wait(), 0);
+    let said = portolan.err.so_far();
+    assert!(!said.iter().any(|line| line.contains("were cut")), "{said:?}");
+}
+
+#[test]
 fn commands_tell_what_its_clients_take_and_how_many_there_are() {
     let port = free_port();
     let services = "[services]\ndb = \"exec python3 server.py\"\n";
