@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Client, Worker,
-    failure::{Failure, Reason},
+    failure::Failure,
     pace,
     send::{Named, Way},
 };
@@ -368,9 +368,7 @@ impl Refused {
     /// The cause, in the words that pages have; `None` where the client has none to hear of.
     fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Unreached(Failure::ClientLeft | Failure::Program { reason: Reason::ClientLeft, .. })
-            | Self::Left
-            | Self::Drained => None,
+            Self::Left | Self::Drained => None,
             Self::Unreached(failure) => Some(failure.cause()),
             Self::UnknownName(_) | Self::Nameless => Some(Cause::UnknownHost),
             Self::Silent => Some(Cause::BadRequest),
