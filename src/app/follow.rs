@@ -139,11 +139,12 @@ pub(super) struct Keepers<'a> {
 
 /// Tells every endpoint that is followed where its program is.
 pub(super) fn tell(snapshot: &Snapshot, scene: Scene<'_>, keepers: Keepers<'_>) {
-    let mut known: HashMap<&Sought, Standing> = HashMap::new();
+    let mut known: HashMap<(&Sought, Option<u16>), Standing> = HashMap::new();
     for endpoint in snapshot.endpoints().filter(|endpoint| endpoint.place().is_some()) {
         let standing = match (endpoint.address(), endpoint.owner()) {
             (Address::Followed(sought), _) => {
-                known.entry(sought).or_insert_with(|| followed(sought, scene, keepers)).clone()
+                let near = endpoint.near();
+                known.entry((sought, near)).or_insert_with(|| followed(sought, near, scene, keepers)).clone()
             }
             (_, Some(pin)) => pinned(endpoint, pin, scene),
             (_, None) => fixed(endpoint, scene),
@@ -152,12 +153,12 @@ pub(super) fn tell(snapshot: &Snapshot, scene: Scene<'_>, keepers: Keepers<'_>) 
     }
 }
 
-fn followed(sought: &Sought, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing {
+fn followed(sought: &Sought, near: Option<u16>, scene: Scene<'_>, keepers: Keepers<'_>) -> Standing {
     match sought {
-        Sought::Service(name) => keepers.services.standing(name, scene),
+        Sought::Service(name) => keepers.services.standing(name, near, scene),
         Sought::Run(name) => keepers.runs.standing(name),
         Sought::Container { name, port } => keepers.engines.standing(name, *port),
-        Sought::Process(_) | Sought::Dir(_) | Sought::PidFile(_) => match follow::program(sought, scene) {
+        Sought::Process(_) | Sought::Dir(_) | Sought::PidFile(_) => match follow::program(sought, near, scene) {
             Some(Ok(found)) => at(&found),
             Some(Err(missing)) => absent(&missing, sought),
             None => gone(Absent::Gone, "it is no program", &[], &[]),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
@@ -65,8 +66,6 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     /// The ports of `[tcp]` that are open.
     doors: Mutex<Doors>,
-    /// Of the worker that accepts.
-    inbox: UnboundedSender<Mail>,
     drain: Trigger,
 }
 
@@ -106,7 +105,11 @@ impl Proxy {
         let listeners = listen::bind(&config.listen)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let port = addresses.first().map_or(0, SocketAddr::port);
-        let mut doors = Doors::default();
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let (inboxes, mails): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
+        let inboxes: Vec<Inbox> =
+            inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
+        let mut doors = Doors::new(inboxes[0].sender.clone());
         let opening = doors.bind(&config.tcp).map_err(TableError::from)?;
         let wanted = wanted(&config, &addresses);
         let (live, watches) = Live::new(config, prepare).map_err(TableError::from)?;
@@ -117,15 +120,7 @@ impl Proxy {
             tokio::spawn(health::watch(endpoint, asked));
         }
         let (drain, watcher) = drain::channel();
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let (inboxes, mails): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
-        let inboxes: Vec<Inbox> =
-            inboxes.into_iter().map(|sender| Inbox { sender, connections: Arc::default() }).collect();
-        let inbox = inboxes[0].sender.clone();
-        for mail in doors.open(opening) {
-            // They are read as soon as the worker runs.
-            let _ = inbox.send(mail);
-        }
+        doors.open(opening);
         let mut listeners = Some(listeners);
         let common = Arc::<Common>::default();
         let (started, starting) = std::sync::mpsc::channel();
@@ -148,7 +143,7 @@ impl Proxy {
         }
         drop(started);
         starting.iter().take(count).collect::<io::Result<()>>()?;
-        Ok(Self { live, keys, addresses, doors: Mutex::new(doors), inbox, drain })
+        Ok(Self { live, keys, addresses, doors: Mutex::new(doors), drain })
     }
 
     /// Where it listens; the first one is the one to tell.
@@ -168,17 +163,20 @@ impl Proxy {
 
     /// Puts another table in force for every request that begins from now on, once `prepare` has seen it, whole or not at
     /// all. Where it listens for HTTP does not change; ports of `[tcp]` are opened and closed as the table says, and those
-    /// that stay keep their sockets.
+    /// that stay keep their sockets. Waits for a port to be closed where another address of it is to be opened.
     pub fn swap(&self, config: Config, prepare: impl FnOnce(&Snapshot)) -> Result<Change, TableError> {
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let opening = doors.bind(&config.tcp)?;
         let wanted = wanted(&config, &self.addresses);
-        let (change, watches) = self.live.swap(config, prepare)?;
+        let (change, watches) = match self.live.swap(config, prepare) {
+            Ok(swapped) => swapped,
+            Err(error) => {
+                doors.abandon(opening);
+                return Err(error.into());
+            }
+        };
         put(&self.keys, wanted);
-        for mail in doors.open(opening) {
-            // Gone only once the drain has begun.
-            let _ = self.inbox.send(mail);
-        }
+        doors.open(opening);
         for (endpoint, asked) in watches {
             tokio::spawn(health::watch(endpoint, asked));
         }
@@ -239,8 +237,8 @@ pub(super) enum Mail {
     Arrival(Arrival),
     /// For the worker that accepts: a port of `[tcp]` from which it does so from now on.
     Open(TcpListener),
-    /// And one from which it does so no more.
-    Close(SocketAddr),
+    /// And one from which it does so no more; dropped, this tells that it is closed.
+    Close(SocketAddr, Sender<Infallible>),
 }
 
 /// A connection on its way to its worker.
@@ -300,8 +298,8 @@ fn run(
                 Some(mail) = mails.recv() => match (mail, &mut accepting) {
                     (Mail::Arrival(arrival), _) => arrival.serve(&serve),
                     (Mail::Open(listener), Some(accepting)) => accepting.open(listener, Kind::Raw),
-                    (Mail::Close(address), Some(accepting)) => accepting.close(address),
-                    (Mail::Open(_) | Mail::Close(_), None) => {}
+                    (Mail::Close(address, closed), Some(accepting)) => accepting.close(address, closed),
+                    (Mail::Open(_) | Mail::Close(..), None) => {}
                 },
                 () = watcher.begun() => break,
             }
@@ -377,10 +375,14 @@ impl Accepting {
         self.tasks.insert(address, accepting);
     }
 
-    /// Accepts no more there.
-    fn close(&mut self, address: SocketAddr) {
+    /// Accepts no more there, and keeps `closed` until the socket is gone.
+    fn close(&mut self, address: SocketAddr, closed: Sender<Infallible>) {
         if let Some(task) = self.tasks.remove(&address) {
             task.abort();
+            spawn_local(async move {
+                let _ = task.await;
+                drop(closed);
+            });
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         api::{Problem, Register, Registered, RunNews, RunStatus},
     },
     diagnostic::{Source, Span, shown},
-    discover::follow::{Found, Scene, of_tree},
+    discover::follow::{Found, Scene, Wish, of_tree},
     supervise::port::Ports,
     upstream::place::{Absent, Standing},
 };
@@ -155,7 +155,7 @@ impl Runs {
     pub(super) fn look(&mut self, scene: Scene<'_>) -> bool {
         let mut is_new = false;
         for run in &mut self.list {
-            let found = of_tree(run.pid, scene, Some(run.port)).ok();
+            let found = of_tree(run.pid, scene, Wish::given(run.port)).ok();
             let addresses = |found: &Option<Found>| found.as_ref().map(|found| found.addresses.clone());
             if addresses(&found) != addresses(&run.found) {
                 let news = RunNews { addresses: addresses(&found).unwrap_or_default() };

@@ -28,7 +28,7 @@ use crate::{
     diagnostic,
     discover::{
         self,
-        follow::{Found, Scene, dialled, of_tree},
+        follow::{Found, Scene, Wish, dialled, of_tree},
     },
     live::Snapshot,
     supervise::{
@@ -282,7 +282,7 @@ impl Services {
             let status = self.board.borrow().get(&entry.service.name).cloned();
             let keeper = status.and_then(|status| status.keeper);
             entry.pid = keeper.and_then(|keeper| scene.processes.children(keeper).first().copied());
-            entry.found = keeper.and_then(|keeper| of_tree(keeper, scene, Some(entry.port)).ok());
+            entry.found = keeper.and_then(|keeper| of_tree(keeper, scene, Wish::given(entry.port)).ok());
             if let (Some(keeper), Some(_)) = (keeper, &entry.found) {
                 entry.job.listens(keeper);
             }
@@ -325,14 +325,18 @@ impl Services {
         }
     }
 
-    /// Where a service is, as its requests are told.
-    pub(super) fn standing(&self, name: &str, scene: Scene<'_>) -> Standing {
+    /// Where a service is, as its requests are told: at the port `near` which it is sought, if it has one there.
+    pub(super) fn standing(&self, name: &str, near: Option<u16>, scene: Scene<'_>) -> Standing {
         let (Some(entry), Some(status)) = (self.get(name), self.status(name)) else {
             return gone(Absent::Gone, "the table has no such service any more", &[], &[]);
         };
         match &status.state {
             State::Ready => match &entry.found {
-                Some(found) => at(found),
+                Some(found) => {
+                    let wish = Wish { given: Some(entry.port), near };
+                    let nearby = near.and_then(|_| of_tree(status.keeper?, scene, wish).ok());
+                    at(nearby.as_ref().unwrap_or(found))
+                }
                 None => entry.absent(Absent::Starting, "it has ceased to listen", &status),
             },
             State::Starting => {

@@ -77,7 +77,7 @@ fn followed(route: &Route) -> Vec<String> {
         return Vec::new();
     }
     let (sockets, processes) = (Lookout::default().look().unwrap_or_default(), Processes::now());
-    let told = |sought: &Sought| match program(sought, Scene { sockets: &sockets, processes: &processes }) {
+    let told = |sought: &Sought| match program(sought, None, Scene { sockets: &sockets, processes: &processes }) {
         Some(Ok(found)) => format!("{sought}: {}", found.told()),
         Some(Err(missing)) => {
             let (message, notes, _) = missing.told(sought);

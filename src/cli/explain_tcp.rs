@@ -1,5 +1,7 @@
 //! `portolan explain` for a port of `[tcp]`: which of its routes takes a client, and why.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde_json::json;
 
 use super::terminal::Terminal;
@@ -20,8 +22,8 @@ pub(super) struct Told {
 /// route listens there.
 pub(super) fn explain(config: &Config, asked: &Host<'_>, terminal: &Terminal) -> Option<Told> {
     let port = asked.port()?;
-    let routes: Vec<&TcpRoute> =
-        config.tcp.iter().filter(|route| route.addresses().any(|address| address.port() == port)).collect();
+    let is_reached = |address: SocketAddr| address.port() == port && leads_to(asked, address.ip());
+    let routes: Vec<&TcpRoute> = config.tcp.iter().filter(|route| route.addresses().any(is_reached)).collect();
     if routes.is_empty() {
         return None;
     }
@@ -64,4 +66,10 @@ pub(super) fn explain(config: &Config, asked: &Host<'_>, terminal: &Terminal) ->
         text
     };
     Some(Told { text, is_answered: answers.is_some() })
+}
+
+/// Whether a client of `asked` may come to who listens on `listens`. Where a name leads is for the system to say.
+fn leads_to(asked: &Host<'_>, listens: IpAddr) -> bool {
+    let Ok(asked) = asked.name().trim_matches(['[', ']']).parse::<IpAddr>() else { return true };
+    asked == listens || listens.is_unspecified() && asked.is_ipv4() == listens.is_ipv4()
 }

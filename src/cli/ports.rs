@@ -17,10 +17,9 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    config::Route,
     diagnostic::{Diagnostic, printable, shown},
     discover::{
-        self, Connection, Leads, Listener,
+        self, Connection, Lead, Leads, Listener,
         container::{self, Container, Containers, State, Whereabouts},
     },
     doctor::Table,
@@ -59,8 +58,13 @@ impl<'a> Known<'a> {
     }
 
     /// The routes that lead to a listener.
-    fn routes_to(&self, listener: &Listener) -> Vec<&'a Route> {
+    fn routes_to(&self, listener: &Listener) -> Vec<Lead<'a>> {
         self.leads.iter().flat_map(|leads| leads.to(listener)).collect()
+    }
+
+    /// The TCP routes whose clients a listener takes.
+    fn served_at(&self, listener: &Listener) -> Vec<Lead<'a>> {
+        self.table.config().into_iter().flat_map(|config| discover::served_at(config, listener)).collect()
     }
 }
 
@@ -81,7 +85,10 @@ fn table_object(table: &Table) -> Value {
 }
 
 fn list(listeners: &[Listener], known: &Known<'_>, terminal: &Terminal) -> Outcome {
-    let routes = |listener: &Listener| names(&known.routes_to(listener)).join(", ");
+    let routes = |listener: &Listener| {
+        let routes = [known.served_at(listener), known.routes_to(listener)].concat();
+        names(&routes).join(", ")
+    };
     let mut out = io::stdout().lock();
     if terminal.json {
         let rows: Vec<_> = listeners.iter().map(|listener| with_routes(listener, known)).collect();
@@ -200,8 +207,8 @@ fn with_routes(listener: &Listener, known: &Known<'_>) -> Value {
     object
 }
 
-fn names<'a>(routes: &[&'a Route]) -> Vec<&'a str> {
-    routes.iter().map(|route| route.name.as_str()).collect()
+fn names<'a>(routes: &[Lead<'a>]) -> Vec<&'a str> {
+    routes.iter().map(|route| route.name).collect()
 }
 
 /// All that is known of one port.
@@ -254,9 +261,11 @@ impl One<'_> {
         // Several sockets may share one.
         addresses.dedup();
         let mut notes = vec![format!("it listens on {}", addresses.join(" and "))];
+        let served = held.iter().flat_map(|listener| self.known.served_at(listener));
+        let served = served.map(|route| format!("it listens for {route} ({})", route.origin.location()));
         let routes = held.iter().flat_map(|listener| self.known.routes_to(listener));
-        let note = |route: &Route| format!("route `{}` leads there ({})", route.name, route.origin.location());
-        for note in routes.map(note) {
+        let leading = routes.map(|route| format!("{route} leads there ({})", route.origin.location()));
+        for note in served.chain(leading) {
             // One that tries both loopback addresses leads to two listeners.
             if !notes.contains(&note) {
                 notes.push(note);
@@ -281,10 +290,11 @@ impl One<'_> {
 
     fn free(&self) -> Answer {
         let would_be = Listener { address: ([127, 0, 0, 1], self.port).into(), owner: None, uid: None };
-        let missed =
-            self.known.routes_to(&would_be).into_iter().map(|route| {
-                format!("route `{}` leads there and meets nobody ({})", route.name, route.origin.location())
-            });
+        let missed = self
+            .known
+            .routes_to(&would_be)
+            .into_iter()
+            .map(|route| format!("{route} leads there and meets nobody ({})", route.origin.location()));
         Answer {
             message: format!("nothing listens on {}", self.port),
             notes: self.connections.iter().map(discover::own_end).chain(missed).collect(),

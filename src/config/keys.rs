@@ -549,7 +549,8 @@ pub(crate) static TCP: Keys = Keys {
             "to",
             Either(&TARGET_ONE, &List(&TARGET_ONE)),
             "Where its bytes go: a port, an address, \"unix:/path\", a service's name, a program that is followed as \
-             { process = .. }, or a list of those, with weights as { to = .., weight = n }.",
+             { process = .. }, or a list of those, with weights as { to = .., weight = n }. Of several ports of a \
+             program the one goes first that is `listen` itself or one of the ten behind it: a debugger's.",
         )
         .also(&["target", "upstream", "backend", "service"]),
         key(
@@ -557,7 +558,7 @@ pub(crate) static TCP: Keys = Keys {
             Text(HOST),
             "Takes the TLS clients that ask for this name (SNI), or for *.suffix, so that several routes can share a \
              port; PostgreSQL's way of asking for TLS is understood. Default: takes what no other route of the port \
-             takes.",
+             takes, and after a second of silence those clients that wait for the program to speak first.",
         )
         .also(&["sni", "hostname", "server_name"]),
         key("hosts", Texts(HOST, 1), "Several such names; any of them is taken.").also(&["domains"]),

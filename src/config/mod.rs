@@ -188,6 +188,15 @@ impl TcpRoute {
     }
 }
 
+/// Whether a socket of ours on one of these addresses keeps another from being bound to the other; one of IPv6 takes no
+/// IPv4.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_wild = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
+}
+
 /// `cert` and `key`: files of the user's own, which are not looked at here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -377,7 +386,13 @@ pub struct Forward {
     pub retries: u8,
     /// How long a request waits for a program that does not listen; [`HOLD`] for services unless written, otherwise none.
     pub hold: Option<Duration>,
+    /// Of several ports of a program that is followed, this one or one of the [`NEIGHBOURS`] behind it goes first: the port
+    /// of the TCP route, as whoever finds it taken mostly takes one of the next.
+    pub near: Option<u16>,
 }
+
+/// How far from a port its neighbourhood reaches: Node looks no further for one for its debugger.
+pub const NEIGHBOURS: u16 = 10;
 
 /// How long a request waits for a service, unless the route says otherwise: longer than most dev servers take to start,
 /// shorter than a person waits before looking for the cause.

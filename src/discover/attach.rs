@@ -1,7 +1,7 @@
 //! What the clients of a TCP route take to reach it: a data source name, the line that attaches a debugger, or the address.
 //!
-//! Whose protocol is spoken is told by the port inside of a container, by the program that listens, or by a port that
-//! mostly means one thing: the route's own, or the target's. Names are never used where they would have to be looked
+//! Whose protocol is spoken is told by the port inside of a container, by a program that speaks one alone, or by a port
+//! that mostly means one thing: the route's own, or the target's. Names are never used where they would have to be looked
 //! up: most drivers cannot resolve `*.localhost`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,8 +37,9 @@ const PORTS: [(u16, Spoken); 9] = [
     (27017, Mongodb),
 ];
 
-/// By the file name of the program, or of what a table calls it.
-const PROGRAMS: [(&str, Spoken); 13] = [
+/// By the file name of the program, or of what a table calls it. What runs any program, such as `java`, `node` or
+/// `beam.smp`, tells nothing of what that one speaks.
+const PROGRAMS: [(&str, Spoken); 9] = [
     ("postgres", Postgres),
     ("mysqld", Mysql),
     ("mariadbd", Mysql),
@@ -46,11 +47,7 @@ const PROGRAMS: [(&str, Spoken); 13] = [
     ("valkey-server", Redis),
     ("mongod", Mongodb),
     ("mongos", Mongodb),
-    ("beam.smp", Amqp),
-    ("node", NodeInspector),
-    ("deno", NodeInspector),
     ("debugpy", Debugpy),
-    ("java", Jdwp),
     ("dlv", Delve),
 ];
 
@@ -98,8 +95,7 @@ fn spoken<'a>(port: u16, targets: impl Iterator<Item = &'a Address>, program: Op
             Address::Followed(_) | Address::Unix(_) => {}
         }
     }
-    // A port says more than a program that may open several: `node` is also a server of pages.
-    program.and_then(of_program).filter(|spoken| *spoken != NodeInspector).or(of_port(port)).or(guess)
+    program.and_then(of_program).or(of_port(port)).or(guess)
 }
 
 fn plain(address: SocketAddr, spoken: Option<Spoken>) -> String {
@@ -168,6 +164,17 @@ mod tests {
         assert!(at(5678, process("app.py"), Some("python3")).contains(r#""type": "debugpy""#));
         // A server of pages that happens to be Node is none.
         assert_eq!(at(7000, Address::Loopback(7001), Some("node")), "127.0.0.1:7000");
+    }
+
+    #[test]
+    fn what_runs_any_program_is_known_by_its_port_alone() {
+        let service = || Address::Followed(Sought::Service("kafka".into()));
+        assert_eq!(at(9092, service(), Some("java")), "127.0.0.1:9092");
+        assert_eq!(at(5005, service(), Some("java")), "jdb -attach 127.0.0.1:5005");
+        assert_eq!(at(1883, service(), Some("beam.smp")), "127.0.0.1:1883");
+        assert_eq!(at(5672, service(), Some("beam.smp")), "amqp://127.0.0.1:5672/");
+        let process = |name: &str| Address::Followed(Sought::Process(name.into()));
+        assert_eq!(at(7000, process("node"), None), "127.0.0.1:7000");
     }
 
     #[test]

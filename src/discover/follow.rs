@@ -1,7 +1,8 @@
 //! Where a program listens that is known by something else than its port.
 //!
-//! The rule for a program with several listeners: the port that it was given, if it listens there; otherwise its lowest
-//! one, where the ports of Node's debugger (9229 to 9239) come last; and of that port every address. Processes are one
+//! The rule for a program with several listeners: behind a TCP route a port that is the route's own or one of the ten behind
+//! it, as whoever finds a port taken takes the next; then the port that it was given, if it listens there; otherwise its
+//! lowest one, where the ports of Node's debugger (9229 to 9239) come last; and of that port every address. Processes are one
 //! program where one of them has started the other, or where they are of one process group. Several programs are no
 //! answer: which of them is meant cannot be known.
 
@@ -9,7 +10,7 @@ use std::{collections::HashMap, net::SocketAddr, path::Path};
 
 use super::{PORTOLAN, Socket, holders};
 use crate::{
-    config::Sought,
+    config::{NEIGHBOURS, Sought},
     diagnostic::shown,
     process::{self, Processes},
 };
@@ -24,6 +25,28 @@ pub struct Scene<'a> {
     pub sockets: &'a [Socket],
     /// Every process.
     pub processes: &'a Processes,
+}
+
+/// Which of several ports of a program is meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// The port that it was told to open.
+    pub given: Option<u16>,
+    /// The port of a TCP route that leads to it.
+    pub near: Option<u16>,
+}
+
+impl Wish {
+    /// The one that it was told to open.
+    pub fn given(port: u16) -> Self {
+        Self { given: Some(port), near: None }
+    }
+
+    /// The least goes first.
+    fn rank(self, port: u16) -> impl Ord {
+        let is_near = self.near.is_some_and(|near| (near..=near.saturating_add(NEIGHBOURS)).contains(&port));
+        (!is_near, self.given != Some(port), is_debugger(port), port)
+    }
 }
 
 /// A program that listens.
@@ -52,12 +75,14 @@ pub enum Missing {
     NoPid(String),
 }
 
-/// The program that is sought by its name, its folder or its pid file; `None` for what is not found by looking at processes.
-pub fn program(sought: &Sought, scene: Scene<'_>) -> Option<Result<Found, Missing>> {
+/// The program that is sought by its name, its folder or its pid file, `near` the port of a TCP route if one leads there;
+/// `None` for what is not found by looking at processes.
+pub fn program(sought: &Sought, near: Option<u16>, scene: Scene<'_>) -> Option<Result<Found, Missing>> {
+    let wish = Wish { given: None, near };
     match sought {
-        Sought::Process(name) => Some(by_name(name, scene)),
-        Sought::Dir(folder) => Some(by_folder(folder, scene)),
-        Sought::PidFile(file) => Some(by_pid_file(file, scene)),
+        Sought::Process(name) => Some(by_name(name, scene, wish)),
+        Sought::Dir(folder) => Some(by_folder(folder, scene, wish)),
+        Sought::PidFile(file) => Some(by_pid_file(file, scene, wish)),
         Sought::Service(_) | Sought::Run(_) | Sought::Container { .. } => None,
     }
 }
@@ -114,23 +139,23 @@ pub fn who(pid: u32) -> String {
 }
 
 /// The program that goes by this name.
-fn by_name(name: &str, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_name(name: &str, scene: Scene<'_>, wish: Wish) -> Result<Found, Missing> {
     let own = std::process::id();
     let pids: Vec<u32> =
         scene.processes.pids().filter(|pid| *pid != own && scene.processes.goes_by(*pid, name)).collect();
-    among(pids, scene, None)
+    among(pids, scene, wish)
 }
 
 /// The program that works in this folder, or beneath.
-fn by_folder(folder: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_folder(folder: &Path, scene: Scene<'_>, wish: Wish) -> Result<Found, Missing> {
     // The system tells a folder by its real path; the table may name it by a link.
     let Ok(folder) = folder.canonicalize() else { return Err(Missing::NotRunning) };
     let pids: Vec<u32> = others(scene).filter(|pid| scene.processes.works_beneath(*pid, &folder)).collect();
-    among(pids, scene, None)
+    among(pids, scene, wish)
 }
 
 /// The program whose pid stands in this file, or a child of it.
-fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
+fn by_pid_file(file: &Path, scene: Scene<'_>, wish: Wish) -> Result<Found, Missing> {
     let text = read(file)
         .map_err(|error| Missing::NoPid(format!("{}: {}", shown(file), crate::diagnostic::without_number(&error))))?;
     // PostgreSQL writes more lines behind the first one.
@@ -140,7 +165,7 @@ fn by_pid_file(file: &Path, scene: Scene<'_>) -> Result<Found, Missing> {
     if pid <= 1 {
         return Err(Missing::NoPid(format!("{} names no program, but pid {pid}", shown(file))));
     }
-    of_tree(pid, scene, None)
+    of_tree(pid, scene, wish)
 }
 
 /// The beginning of a file, if it is one: a pipe in its place would keep us for ever.
@@ -156,8 +181,8 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The program that this process is, or has started; `given` is the port that it was told to open.
-pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {
+/// The program that this process is, or has started.
+pub fn of_tree(root: u32, scene: Scene<'_>, wish: Wish) -> Result<Found, Missing> {
     if scene.processes.get(root).is_none() {
         return Err(Missing::NotRunning);
     }
@@ -169,7 +194,7 @@ pub fn of_tree(root: u32, scene: Scene<'_>, given: Option<u16>) -> Result<Found,
         pids.retain(|pid| *pid != own && !ours.contains(pid));
     }
     let held = holders(scene.sockets, pids.iter().copied());
-    choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
+    choose(&held, wish, scene.sockets).ok_or(Missing::Silent(pids))
 }
 
 /// Who holds this socket.
@@ -183,7 +208,7 @@ fn others(scene: Scene<'_>) -> impl Iterator<Item = u32> {
     scene.processes.pids().filter(move |pid| !scene.processes.goes_by(*pid, PORTOLAN))
 }
 
-fn among(pids: Vec<u32>, scene: Scene<'_>, given: Option<u16>) -> Result<Found, Missing> {
+fn among(pids: Vec<u32>, scene: Scene<'_>, wish: Wish) -> Result<Found, Missing> {
     if pids.is_empty() {
         return Err(Missing::NotRunning);
     }
@@ -193,7 +218,7 @@ fn among(pids: Vec<u32>, scene: Scene<'_>, given: Option<u16>) -> Result<Found, 
     if !is_one_program {
         return Err(Missing::Several(one_each(&held)));
     }
-    choose(&held, given, scene.sockets).ok_or(Missing::Silent(pids))
+    choose(&held, wish, scene.sockets).ok_or(Missing::Silent(pids))
 }
 
 fn is_one_port(held: &[(u32, Socket)]) -> bool {
@@ -215,9 +240,8 @@ fn one_each(held: &[(u32, Socket)]) -> Vec<(u32, SocketAddr)> {
 }
 
 /// The port that the rule names, at every address at which the program has it.
-fn choose(held: &[(u32, Socket)], given: Option<u16>, all: &[Socket]) -> Option<Found> {
-    let rank = |port: u16| (given != Some(port), is_debugger(port), port);
-    let port = held.iter().map(|(_, socket)| socket.address.port()).min_by_key(|port| rank(*port))?;
+fn choose(held: &[(u32, Socket)], wish: Wish, all: &[Socket]) -> Option<Found> {
+    let port = held.iter().map(|(_, socket)| socket.address.port()).min_by_key(|port| wish.rank(*port))?;
     let mut chosen: Vec<&(u32, Socket)> = held.iter().filter(|(_, socket)| socket.address.port() == port).collect();
     // 127.0.0.1 before [::1], loopback before what others can reach, and of several processes the eldest.
     chosen.sort_by_key(|(pid, socket)| (!is_near(socket.address), socket.address.is_ipv6(), *pid));
@@ -270,39 +294,50 @@ mod tests {
         Socket { address: address.parse().unwrap(), inode, uid: 1000 }
     }
 
-    fn chosen(held: &[(u32, Socket)], given: Option<u16>) -> Vec<String> {
+    fn chosen(held: &[(u32, Socket)], wish: Wish) -> Vec<String> {
         let all: Vec<Socket> = held.iter().map(|(_, socket)| socket.clone()).collect();
-        let found = choose(held, given, &all).unwrap();
+        let found = choose(held, wish, &all).unwrap();
         found.addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn the_port_that_was_given_goes_first_and_then_the_lowest() {
         let held = [(7, socket("127.0.0.1:8000", 1)), (7, socket("127.0.0.1:3000", 2))];
-        assert_eq!(chosen(&held, None), ["127.0.0.1:3000"]);
-        assert_eq!(chosen(&held, Some(8000)), ["127.0.0.1:8000"]);
-        assert_eq!(chosen(&held, Some(9)), ["127.0.0.1:3000"]);
+        assert_eq!(chosen(&held, Wish::default()), ["127.0.0.1:3000"]);
+        assert_eq!(chosen(&held, Wish::given(8000)), ["127.0.0.1:8000"]);
+        assert_eq!(chosen(&held, Wish::given(9)), ["127.0.0.1:3000"]);
     }
 
     #[test]
     fn a_debugger_is_not_the_program() {
         let held = [(7, socket("127.0.0.1:9229", 1)), (7, socket("127.0.0.1:49200", 2))];
-        assert_eq!(chosen(&held, None), ["127.0.0.1:49200"]);
-        assert_eq!(chosen(&held[..1], None), ["127.0.0.1:9229"]);
+        assert_eq!(chosen(&held, Wish::default()), ["127.0.0.1:49200"]);
+        assert_eq!(chosen(&held[..1], Wish::default()), ["127.0.0.1:9229"]);
+    }
+
+    #[test]
+    fn a_tcp_route_means_the_port_next_to_its_own() {
+        let held = [(7, socket("127.0.0.1:3000", 1)), (7, socket("127.0.0.1:9230", 2)), (7, socket("[::1]:5433", 3))];
+        let near = |port| chosen(&held, Wish { given: Some(3000), near: Some(port) });
+        assert_eq!(near(9229), ["127.0.0.1:9230"]);
+        assert_eq!(near(5432), ["[::1]:5433"]);
+        assert_eq!(near(5422), ["127.0.0.1:3000"]);
+        assert_eq!(near(5434), ["127.0.0.1:3000"]);
+        assert_eq!(near(u16::MAX), ["127.0.0.1:3000"]);
     }
 
     #[test]
     fn both_loopback_addresses_of_a_port_are_tried() {
         let held = [(7, socket("[::1]:3000", 1)), (7, socket("127.0.0.1:3000", 2))];
-        assert_eq!(chosen(&held, None), ["127.0.0.1:3000", "[::1]:3000"]);
+        assert_eq!(chosen(&held, Wish::default()), ["127.0.0.1:3000", "[::1]:3000"]);
     }
 
     #[test]
     fn a_wildcard_is_dialled_by_loopback_and_never_at_somebody_elses_address() {
-        assert_eq!(chosen(&[(7, socket("0.0.0.0:3000", 1))], None), ["127.0.0.1:3000"]);
-        assert_eq!(chosen(&[(7, socket("[::]:3000", 1))], None), ["[::1]:3000", "127.0.0.1:3000"]);
+        assert_eq!(chosen(&[(7, socket("0.0.0.0:3000", 1))], Wish::default()), ["127.0.0.1:3000"]);
+        assert_eq!(chosen(&[(7, socket("[::]:3000", 1))], Wish::default()), ["[::1]:3000", "127.0.0.1:3000"]);
         let all = [socket("[::]:3000", 1), socket("127.0.0.1:3000", 2)];
-        let found = choose(&[(7, all[0].clone())], None, &all).unwrap();
+        let found = choose(&[(7, all[0].clone())], Wish::default(), &all).unwrap();
         assert_eq!(found.addresses, ["[::1]:3000".parse().unwrap()]);
     }
 
@@ -310,7 +345,7 @@ mod tests {
     fn a_found_program_says_where_else_it_listens() {
         let held = [(7, socket("127.0.0.1:3000", 1)), (8, socket("127.0.0.1:9229", 2)), (7, socket("[::1]:3000", 3))];
         let all: Vec<Socket> = held.iter().map(|(_, socket)| socket.clone()).collect();
-        let found = choose(&held, None, &all).unwrap();
+        let found = choose(&held, Wish::default(), &all).unwrap();
         assert_eq!((found.pid, found.socket, found.also), (7, 1, vec![9229]));
     }
 
@@ -320,12 +355,12 @@ mod tests {
         let (sockets, processes) = (super::super::Lookout::default().look().unwrap(), Processes::now());
         let scene = Scene { sockets: &sockets, processes: &processes };
         let address = listener.local_addr().unwrap();
-        let found = of_tree(std::process::id(), scene, Some(address.port())).unwrap();
+        let found = of_tree(std::process::id(), scene, Wish::given(address.port())).unwrap();
         assert_eq!((found.addresses, found.pid), (vec![address], std::process::id()));
         assert_eq!(holder(address, scene), Some(std::process::id()));
-        let nobody = by_name("no-program-has-this-name", scene);
+        let nobody = by_name("no-program-has-this-name", scene, Wish::default());
         assert_eq!(nobody, Err(Missing::NotRunning));
         let file = std::env::temp_dir().join(format!("portolan-no-such-{}", std::process::id()));
-        assert!(matches!(by_pid_file(&file, scene), Err(Missing::NoPid(_))));
+        assert!(matches!(by_pid_file(&file, scene, Wish::default()), Err(Missing::NoPid(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! Which routes of a table lead to a listener.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use super::{
     Hold, Listener, Lookout,
@@ -10,44 +10,87 @@ use super::{
     propose::reached_by_port,
 };
 use crate::{
-    config::{Action, Address, Config, Route, Sought},
+    config::{Action, Address, Config, Route, Sought, Target, TcpRoute},
+    diagnostic::Span,
     process::Processes,
 };
 
-/// Where each route of a table sends its requests at one moment.
+/// A route that leads to a listener, as it is told to people.
+#[derive(Debug, Clone, Copy)]
+pub struct Lead<'a> {
+    /// The key in the table.
+    pub name: &'a str,
+    /// Where its entry was written.
+    pub origin: &'a Span,
+    is_tcp: bool,
+}
+
+/// Where each route of a table, of `[tcp]` too, sends its clients at one moment.
 #[derive(Debug)]
-pub struct Leads<'a>(Vec<(&'a Route, Vec<Address>)>);
+pub struct Leads<'a>(Vec<(Lead<'a>, Vec<Address>)>);
+
+/// A route and what is to be found for it: its targets, and near which port those are sought that are followed.
+type Course<'a> = (Lead<'a>, &'a [Target], Option<u16>);
 
 impl<'a> Leads<'a> {
     /// Now. Programs are looked for only where a route follows one; services and runs are known to a running proxy alone,
     /// and lead nowhere here.
     pub fn now(config: &'a Config, containers: &Containers) -> Self {
-        let follows = |route: &Route| targets(route).any(|target| matches!(target, Address::Followed(_)));
-        if !config.routes.iter().any(follows) {
-            return Self::with(config, |_| Vec::new());
+        let is_followed = |target: &Target| matches!(target.address, Address::Followed(_));
+        if !courses(config).any(|(_, targets, _)| targets.iter().any(is_followed)) {
+            return Self::with(config, |_, _| Vec::new());
         }
         let sockets = Lookout::default().look().unwrap_or_default();
         let processes = Processes::now();
-        Self::with(config, |sought| find(sought, Scene { sockets: &sockets, processes: &processes }, containers))
+        let scene = Scene { sockets: &sockets, processes: &processes };
+        Self::with(config, |sought, near| find(sought, near, scene, containers))
     }
 
     /// With `find`, who knows where programs are.
-    fn with(config: &'a Config, find: impl Fn(&Sought) -> Vec<SocketAddr>) -> Self {
-        let resolved = |target: &Address| match target {
-            Address::Followed(sought) => find(sought).into_iter().map(Address::Ip).collect(),
+    fn with(config: &'a Config, find: impl Fn(&Sought, Option<u16>) -> Vec<SocketAddr>) -> Self {
+        let resolved = |target: &Target, near: Option<u16>| match &target.address {
+            Address::Followed(sought) => find(sought, near).into_iter().map(Address::Ip).collect(),
             fixed => vec![fixed.clone()],
         };
-        Self(config.routes.iter().map(|route| (route, targets(route).flat_map(resolved).collect())).collect())
+        let led = |(lead, targets, near): Course<'a>| {
+            (lead, targets.iter().flat_map(|target| resolved(target, near)).collect())
+        };
+        Self(courses(config).map(led).collect())
     }
 
     /// The routes with a target that `listener` answers, in the order of the table.
-    pub fn to(&self, listener: &Listener) -> impl Iterator<Item = &'a Route> {
+    pub fn to(&self, listener: &Listener) -> impl Iterator<Item = Lead<'a>> {
         let meets = |targets: &[Address]| targets.iter().any(|target| leads(target, listener));
-        self.0.iter().filter(move |(_, targets)| meets(targets)).map(|(route, _)| *route)
+        self.0.iter().filter(move |(_, targets)| meets(targets)).map(|(lead, _)| *lead)
     }
 }
 
-fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<SocketAddr> {
+/// The routes of `[tcp]` for which a portolan listens there.
+pub fn served_at<'a>(config: &'a Config, listener: &Listener) -> impl Iterator<Item = Lead<'a>> {
+    let address = listener.owner.as_ref().filter(|owner| owner.is_portolan()).map(|_| listener.address);
+    config.tcp.iter().filter(move |route| route.addresses().any(|own| Some(own) == address)).map(of_tcp)
+}
+
+fn courses(config: &Config) -> impl Iterator<Item = Course<'_>> {
+    let of_requests = config
+        .routes
+        .iter()
+        .map(|route| (Lead { name: &route.name, origin: &route.origin, is_tcp: false }, forwards(route), None));
+    let raw = config.tcp.iter().map(|route| (of_tcp(route), route.forward.targets.as_slice(), route.forward.near));
+    of_requests.chain(raw)
+}
+
+fn of_tcp(route: &TcpRoute) -> Lead<'_> {
+    Lead { name: &route.name, origin: &route.origin, is_tcp: true }
+}
+
+impl fmt::Display for Lead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", if self.is_tcp { "TCP route" } else { "route" }, self.name)
+    }
+}
+
+fn find(sought: &Sought, near: Option<u16>, scene: Scene<'_>, containers: &Containers) -> Vec<SocketAddr> {
     if let Sought::Container { name, port } = sought {
         // Whether its program listens inside does not matter: the port is held for it.
         let is_meant = |container: &&Container| {
@@ -56,16 +99,19 @@ fn find(sought: &Sought, scene: Scene<'_>, containers: &Containers) -> Vec<Socke
         let published = containers.list.iter().filter(is_meant).flat_map(|container| &container.published);
         return published.filter(|published| published.private == *port).map(|published| published.address).collect();
     }
-    program(sought, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
+    program(sought, near, scene).and_then(Result::ok).map(|found| found.addresses).unwrap_or_default()
 }
 
 /// Where a route sends requests; nothing if it answers by itself.
 pub fn targets(route: &Route) -> impl Iterator<Item = &Address> {
-    let targets = match &route.action {
-        Action::Forward(forward) => forward.targets.as_slice(),
+    forwards(route).iter().map(|target| &target.address)
+}
+
+fn forwards(route: &Route) -> &[Target] {
+    match &route.action {
+        Action::Forward(forward) => &forward.targets,
         Action::Redirect(_) | Action::Respond(_) | Action::Files(_) => &[],
-    };
-    targets.iter().map(|target| &target.address)
+    }
 }
 
 /// Whether whoever connects to `target` meets `listener`.
@@ -96,7 +142,7 @@ mod tests {
     }
 
     fn names(leads: &Leads<'_>, address: &str) -> Vec<String> {
-        leads.to(&listener(address)).map(|route| route.name.clone()).collect()
+        leads.to(&listener(address)).map(|lead| lead.name.to_owned()).collect()
     }
 
     #[test]
@@ -127,10 +173,18 @@ mod tests {
     }
 
     #[test]
+    fn routes_of_tcp_lead_there_as_well_and_are_told_apart() {
+        let config = table("[routes]\nweb = 5432\n[tcp]\ndb = { listen = 15432, to = 5432 }\n");
+        let leads = Leads::now(&config, &Containers::default());
+        let told: Vec<_> = leads.to(&listener("127.0.0.1:5432")).map(|lead| lead.to_string()).collect();
+        assert_eq!(told, ["route `web`", "TCP route `db`"]);
+    }
+
+    #[test]
     fn a_program_that_is_followed_leads_to_where_it_is_found() {
         let config =
             table("[routes]\nweb = { to = { process = \"flask\" } }\ndocs = { to = { process = \"node\" } }\n");
-        let at = |sought: &Sought| match sought {
+        let at = |sought: &Sought, _| match sought {
             Sought::Process(name) if name == "flask" => vec!["127.0.0.1:5000".parse().unwrap()],
             _ => Vec::new(),
         };

@@ -30,7 +30,7 @@ use std::{
 
 pub use bind::{Purpose, cannot_bind};
 pub use connections::{Connection, connections};
-pub use leads::{Leads, leads, targets};
+pub use leads::{Lead, Leads, leads, served_at, targets};
 pub use propose::{names, route_line, target_of};
 pub use sockets::{Lookout, Socket, holders};
 pub use users::user_name;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Fact, Finding, listed, number, text};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, TcpRoute};
 
 const CHECK: &str = "privileges";
 
@@ -36,7 +36,9 @@ fn may_bind(status: &str) -> Fact<bool> {
 /// Every port that is written down, which is never 0 here.
 pub(super) fn wanted(listen: &Listen, config: Option<&Config>) -> BTreeSet<u16> {
     let services = config.into_iter().flat_map(|config| &config.services).filter_map(|service| service.port);
-    listen.required.iter().map(std::net::SocketAddr::port).chain(services).filter(|port| *port != 0).collect()
+    let tcp = config.into_iter().flat_map(|config| &config.tcp).flat_map(TcpRoute::addresses);
+    let addresses = listen.required.iter().copied().chain(tcp);
+    addresses.map(|address| address.port()).chain(services).filter(|port| *port != 0).collect()
 }
 
 pub(super) fn examine(listen: &Listen, config: Option<&Config>, privileges: &Privileges) -> Vec<Finding> {
@@ -73,6 +75,14 @@ mod tests {
             .note("ports below 1024 are kept for the administrator here")
             .help("`sudo sysctl net.ipv4.ip_unprivileged_port_start=80`");
         assert_eq!(told(80, Fact::Known(1024), false), [expected]);
+    }
+
+    #[test]
+    fn the_port_of_a_tcp_route_is_asked_for_as_well() {
+        let config = super::super::table("[tcp]\nmail = { listen = 25, to = 2525 }\n");
+        let privileges = Privileges { first_free: Fact::Known(1024), has_them: Fact::Known(false) };
+        let told = examine(&Listen::localhost(62893), Some(&config), &privileges);
+        assert_eq!(told[0].message, "port 25 needs privileges that are not there");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use tokio::{
 
 use super::{
     Client, Worker,
-    failure::{Failure, Reason},
+    failure::Failure,
     pace,
     send::{Named, Way},
 };
@@ -46,12 +47,19 @@ use crate::{
 /// A program may go on for as long as it likes when its client has said all.
 static PATIENCE: Patience = Patience { idle: IDLE, half_closed: IDLE };
 
+/// How long a client may say nothing on a port that routes share by name, before it is taken for one that waits for its
+/// program to speak first: of TLS it is the client that begins, and at once.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
+/// The longest name that is told, in characters, as TLS carries longer ones than DNS has.
+const LONGEST_NAME: usize = 255;
+
 /// Why a client is not served.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
     Unreached(#[from] Failure),
-    #[error("no route of this port takes a client that asks for {0}")]
+    #[error("no route of this port takes a client that asks for {}", told(.0))]
     UnknownName(String),
     #[error("no route of this port takes a client that names no host by TLS")]
     Nameless,
@@ -61,6 +69,8 @@ enum Refused {
     NoTls(Arc<str>),
     #[error("the client has left")]
     Left,
+    #[error("portolan has ended before its program was there")]
+    Drained,
 }
 
 /// A client that has its program. In a box of its own: the task that held it while it came to be is much larger.
@@ -138,7 +148,8 @@ impl Worker {
         let (deadlines, address) = (&seat.deadlines, seat.client.local());
         let snapshot = self.live.load();
         let has_names = snapshot.tcp_at(address).any(|route| !route.hosts.is_empty());
-        let said = if has_names { listen(stream, deadlines).await? } else { Said::default() };
+        let has_nameless = snapshot.tcp_route(address, None).is_some();
+        let said = if has_names { listen(stream, deadlines, has_nameless).await? } else { Said::default() };
         if let Some(name) = &said.name {
             note(&|record| name.clone_into(&mut record.host));
         }
@@ -154,7 +165,7 @@ impl Worker {
         let named = Named { route: &route.name, origin: &route.origin, targets: &route.words.1 };
         let mut way = Way::new(named, &route.forward)?;
         let limit = route.forward.connect_timeout;
-        let dialled = while_wanted(stream, deadlines, dial(&mut way, route)).await;
+        let dialled = while_wanted(stream, !said.bytes.is_empty(), deadlines, dial(&mut way, route)).await;
         note(&|record| record.target = way.endpoint.whereabouts());
         let mut program = dialled?;
         if said.is_postgres && !matches!(timeout(limit, asks_for_tls(&mut program)).await, Ok(Ok(true))) {
@@ -170,13 +181,31 @@ fn route<'s>(snapshot: &'s Snapshot, client: &Client, said: &Said) -> Option<&'s
     snapshot.tcp_route(client.local(), name.as_ref())
 }
 
-/// Hears out a client on a port that several routes share.
-async fn listen(stream: &mut TcpStream, deadlines: &Deadlines) -> Result<Said, Refused> {
+/// Hears out a client on a port that several routes share. Who says nothing at all has said what it is if one of them
+/// takes clients without a name.
+async fn listen(stream: &mut TcpStream, deadlines: &Deadlines, has_nameless: bool) -> Result<Said, Refused> {
     let mut said = Said::default();
+    if has_nameless {
+        deadlines.arm(Limit::Head, FIRST_WORD);
+        match read_more(stream, deadlines, &mut said.bytes).await {
+            Ok(More::Bytes) => {}
+            Ok(More::Nothing) => return Err(Refused::Left),
+            Err(Refused::Silent) if !deadlines.is_draining() => {
+                deadlines.disarm(Limit::Head);
+                return Ok(said);
+            }
+            Err(refused) => return Err(refused),
+        }
+    }
     deadlines.arm(Limit::Head, HEAD);
     loop {
         match Opening::of(&said.bytes) {
-            Opening::Partial => read_more(stream, deadlines, &mut said.bytes).await?,
+            Opening::Partial => match read_more(stream, deadlines, &mut said.bytes).await? {
+                More::Bytes => {}
+                More::Nothing if said.bytes.is_empty() => return Err(Refused::Left),
+                // What it will never be need not be waited for.
+                More::Nothing => break,
+            },
             Opening::Tls(name) => {
                 said = Said { name, is_tls: true, ..said };
                 break;
@@ -198,14 +227,22 @@ async fn listen(stream: &mut TcpStream, deadlines: &Deadlines) -> Result<Said, R
     Ok(said)
 }
 
-async fn read_more(stream: &mut TcpStream, deadlines: &Deadlines, bytes: &mut Vec<u8>) -> Result<(), Refused> {
+/// What came of waiting for more of a client's opening.
+enum More {
+    Bytes,
+    /// It has said all.
+    Nothing,
+}
+
+async fn read_more(stream: &mut TcpStream, deadlines: &Deadlines, bytes: &mut Vec<u8>) -> Result<More, Refused> {
     poll_fn(|cx| {
         let mut piece = [0; 2048];
         let mut piece = ReadBuf::new(&mut piece);
         match Pin::new(&mut *stream).poll_read(cx, &mut piece) {
-            Poll::Ready(Ok(())) if !piece.filled().is_empty() && bytes.len() < 2 * LONGEST => {
+            Poll::Ready(Ok(())) if piece.filled().is_empty() => Poll::Ready(Ok(More::Nothing)),
+            Poll::Ready(Ok(())) if bytes.len() < 2 * LONGEST => {
                 bytes.extend_from_slice(piece.filled());
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(More::Bytes))
             }
             Poll::Ready(_) => Poll::Ready(Err(Refused::Left)),
             Poll::Pending if deadlines.is_over(Limit::Head) || deadlines.is_draining() => {
@@ -234,18 +271,23 @@ async fn asks_for_tls(program: &mut Stream) -> io::Result<bool> {
 }
 
 /// Waits for the program for as long as there is a client to want it, and never begins without one: some debuggers die of a
-/// connection on which nothing comes.
+/// connection on which nothing comes. A client of which something `is_in_hand` wants it even if that was all.
 async fn while_wanted<T>(
     stream: &mut TcpStream,
+    is_in_hand: bool,
     deadlines: &Deadlines,
     awaited: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+) -> Result<T, Refused> {
     let mut awaited = pin!(awaited);
     let result = poll_fn(|cx| {
-        if has_left(stream) {
-            return Poll::Ready(Err(Failure::ClientLeft));
+        if has_left(stream, is_in_hand) {
+            return Poll::Ready(Err(Refused::Left));
         }
-        let step = awaited.as_mut().poll(cx);
+        // What it would get now would be cut at once.
+        if deadlines.is_draining() {
+            return Poll::Ready(Err(Refused::Drained));
+        }
+        let step = awaited.as_mut().poll(cx).map_err(Refused::from);
         if step.is_pending() {
             let is_blind = stream.watch(cx) != Watch::Watched;
             pace::look_again(deadlines, is_blind);
@@ -258,9 +300,9 @@ async fn while_wanted<T>(
 }
 
 /// Whether the client has ended the connection, and left nothing that could be passed on.
-fn has_left(stream: &TcpStream) -> bool {
+fn has_left(stream: &TcpStream, is_in_hand: bool) -> bool {
     match socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-        Ok(count) => count == 0,
+        Ok(count) => count == 0 && !is_in_hand,
         Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
     }
 }
@@ -288,6 +330,11 @@ async fn tunnel(mut reached: Box<Reached>, deadlines: &Deadlines, mut exchange: 
     }
 }
 
+/// A name as a client wrote it, which may be anything, in one line for people.
+fn told(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect()
+}
+
 /// What the log says of a connection before it is carried.
 fn record(client: &Client) -> Record {
     let host = client.local().to_string();
@@ -299,7 +346,7 @@ impl Refused {
         record.kind = Kind::Answered;
         match self.cause() {
             Some(cause) => (record.cause, record.ending) = (Some(cause.word()), Ending::Cut),
-            None => record.ending = Ending::Left,
+            None => record.ending = if matches!(self, Self::Drained) { Ending::Cut } else { Ending::Left },
         }
     }
 
@@ -321,9 +368,7 @@ impl Refused {
     /// The cause, in the words that pages have; `None` where the client has none to hear of.
     fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Unreached(Failure::ClientLeft | Failure::Program { reason: Reason::ClientLeft, .. }) | Self::Left => {
-                None
-            }
+            Self::Left | Self::Drained => None,
             Self::Unreached(failure) => Some(failure.cause()),
             Self::UnknownName(_) | Self::Nameless => Some(Cause::UnknownHost),
             Self::Silent => Some(Cause::BadRequest),

@@ -23,8 +23,8 @@ impl Asked<'_> {
             exchange.write_now(Kind::Opened);
         }
         let Switched { client: (near, early), program: (mut far, answered) } = switched;
-        let client = Side { stream: &mut *near, early, socket: |_| None };
-        let program = Side { stream: &mut far, early: answered, socket: |_| None };
+        let client = Side { stream: &mut *near, early, socket: |stream| stream.tcp() };
+        let program = Side { stream: &mut far, early: answered, socket: |stream| stream.tcp() };
         let mut carried = tunnel::run(client, program, &PATIENCE);
         let ended = poll_fn(|cx| match Pin::new(&mut carried).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),

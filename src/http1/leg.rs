@@ -33,6 +33,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// From now on a close tells the other end that something broke.
     fn reset(&mut self);
 
+    /// The TCP socket, where bytes pass it as they are.
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
     /// Whether a close without a word looks as if something broke (RFC 8446 §6.1).
     fn says_goodbye(&self) -> bool {
         false
@@ -88,6 +93,10 @@ impl Transport for TcpStream {
     fn reset(&mut self) {
         // Where that is refused the connection is gone already.
         let _ = self.set_zero_linger();
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
     cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::LazyLock,
     task::{Context, Poll, ready},
+    thread::available_parallelism,
 };
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
@@ -25,8 +27,14 @@ const LARGE: usize = 16 * 1024;
 /// (`pipe-user-pages-soft` of proc(5)), and they are not ours alone.
 const ROOM: usize = 256 * 1024;
 
-/// The most pipes that one thread uses at once: 8 MiB, and two descriptors each. Streams beyond them are copied.
-const MOST: usize = 32;
+/// The most pipes that all threads use at once: 16 MiB, and two descriptors each. Streams beyond them are copied.
+const MOST: usize = 64;
+
+/// One part in so many is kept when nobody uses it any more: 4 MiB.
+const KEPT: usize = 4;
+
+/// How many pipes are for one thread. As many threads carry streams as there are cores.
+static SHARE: LazyLock<usize> = LazyLock::new(|| (MOST / available_parallelism().map_or(1, usize::from)).max(1));
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
@@ -123,7 +131,7 @@ impl Bulk {
 
     fn give_back(&mut self) {
         if let Some(pipe) = self.pipe.take() {
-            POOL.with_borrow_mut(|pool| pool.idle.push(pipe));
+            POOL.with_borrow_mut(|pool| pool.take_back(pipe));
         }
     }
 }
@@ -147,6 +155,17 @@ struct Pool {
     made: usize,
 }
 
+impl Pool {
+    /// Keeps it for the next one who needs it, or closes it where enough wait for that already.
+    fn take_back(&mut self, pipe: Pipe) {
+        if self.idle.len() < SHARE.div_ceil(KEPT) {
+            self.idle.push(pipe);
+        } else {
+            self.made -= 1;
+        }
+    }
+}
+
 /// An empty pipe, unless it is in the hands of a [`Bulk`].
 #[derive(Debug)]
 struct Pipe {
@@ -161,7 +180,7 @@ impl Pipe {
             if let Some(pipe) = pool.idle.pop() {
                 return Some(pipe);
             }
-            if pool.made >= MOST {
+            if pool.made >= *SHARE {
                 return None;
             }
             let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
@@ -220,6 +239,18 @@ mod tests {
         assert_eq!(counts.sent, 8_000_000);
         let (idle, made) = POOL.with_borrow(|pool| (pool.idle.len(), pool.made));
         assert_eq!((idle, made), (1, 1), "it was moved, and its pipe is free again");
+    }
+
+    #[test]
+    fn a_thread_takes_its_share_of_pipes_and_keeps_a_part_of_it() {
+        let taken: Vec<Bulk> = std::iter::from_fn(Pipe::take)
+            .take(MOST + 1)
+            .map(|pipe| Bulk { pipe: Some(pipe), ..Bulk::default() })
+            .collect();
+        assert!((1..=MOST).contains(&taken.len()) && taken.len() == *SHARE, "{}", taken.len());
+        drop(taken);
+        let (idle, made) = POOL.with_borrow(|pool| (pool.idle.len(), pool.made));
+        assert_eq!((idle, made), (SHARE.div_ceil(KEPT), SHARE.div_ceil(KEPT)));
     }
 
     #[test]

@@ -208,16 +208,6 @@ fn seconds(limit: Duration) -> String {
     format!("{} s", limit.as_secs_f64())
 }
 
-impl Stream {
-    /// The TCP socket, where bytes pass it as they are.
-    pub fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Tcp(stream) => Some(stream),
-            Self::Unix(_) | Self::Tls(_) | Self::Http2(_) => None,
-        }
-    }
-}
-
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -300,6 +290,13 @@ impl Transport for Stream {
             Self::Unix(stream) => stream.reset(),
             Self::Tls(stream) => stream.reset(),
             Self::Http2(stream) => stream.reset(),
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) | Self::Tls(_) | Self::Http2(_) => None,
         }
     }
 

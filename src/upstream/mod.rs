@@ -55,6 +55,8 @@ pub struct EndpointKey {
     pub owner: Option<Pin>,
     /// Whether requests may wait for it.
     pub held: bool,
+    /// Which of several ports of a program that is followed goes first: this one, or one of its neighbours.
+    pub near: Option<u16>,
 }
 
 impl EndpointKey {
@@ -114,6 +116,11 @@ impl Endpoint {
     /// Who must hold its port.
     pub fn owner(&self) -> Option<&Pin> {
         self.key.owner.as_ref()
+    }
+
+    /// Near which port it is sought.
+    pub fn near(&self) -> Option<u16> {
+        self.key.near
     }
 
     /// Where it is, where that is followed.
@@ -179,6 +186,7 @@ impl Upstream {
                 health: forward.health.clone(),
                 owner: target.owner.clone(),
                 held: forward.hold.is_some(),
+                near: forward.near.filter(|_| matches!(target.address, Address::Followed(_))),
             };
             (endpoint(key), target.weight)
         });

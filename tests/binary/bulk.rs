@@ -44,7 +44,7 @@ pub(crate) fn write(mut stream: impl Write, blocks: u64) -> io::Result<()> {
 }
 
 /// Reads so many blocks, each of which must be the one that was written there.
-fn read(mut stream: impl Read, blocks: u64) -> io::Result<()> {
+pub(crate) fn read(mut stream: impl Read, blocks: u64) -> io::Result<()> {
     let (mut wanted, mut block) = (block(), vec![0; BLOCK]);
     for number in 0..blocks {
         wanted[..8].copy_from_slice(&number.to_be_bytes());

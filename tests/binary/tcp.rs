@@ -5,15 +5,20 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::atomic::{AtomicU16, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 
 use crate::{
     client::{Connection, until},
     folder::{Folder, TABLE},
+    origin::origin,
     processes::Home,
     program::{PATIENCE, Portolan, say},
 };
@@ -95,6 +100,21 @@ fn a_client_that_leaves_before_its_program_comes_costs_it_no_connection() {
 }
 
 #[test]
+fn f29_the_end_waits_for_no_program_that_is_not_there() {
+    let (port, to) = (free_port(), free_port());
+    let home = Home::with_table(&format!("[tcp]\ndb = {{ listen = {port}, to = {to}, hold = \"60s\" }}\n"));
+    let mut portolan = Portolan::start(home.portolan(&["serve"]));
+    let mut client = TcpStream::connect(at(port)).unwrap();
+    until("it waits", || told(&home)["open"] == 1);
+    portolan.signal(Signal::TERM);
+    let end = client.read(&mut [0]);
+    assert!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
+    assert_eq!(portolan.wait(), 0);
+    let said = portolan.err.so_far();
+    assert!(!said.iter().any(|line| line.contains("were cut")), "{said:?}");
+}
+
+#[test]
 fn commands_tell_what_its_clients_take_and_how_many_there_are() {
     let port = free_port();
     let services = "[services]\ndb = \"exec python3 server.py\"\n";
@@ -114,6 +134,43 @@ fn commands_tell_what_its_clients_take_and_how_many_there_are() {
     assert!(status.contains("db: 1 connection, 0 open"), "{status}");
 }
 
+/// Tells whoever connects at which of its ports.
+const SEVERAL_PORTS: &str = r#"
+import os, selectors, socket, sys
+selector = selectors.DefaultSelector()
+for port in [os.environ["PORT"]] + sys.argv[1:]:
+    selector.register(socket.create_server(("127.0.0.1", int(port))), selectors.EVENT_READ, port)
+while True:
+    for key, _ in selector.select():
+        connection = key.fileobj.accept()[0]
+        connection.sendall(key.data.encode())
+        connection.close()
+"#;
+
+#[test]
+fn of_several_ports_of_a_program_a_tcp_route_means_the_one_next_to_its_own() {
+    // Three routes, so far from each other that none of their ports are neighbours.
+    let first = 10_000 + (std::process::id() % 30) as u16 * 60;
+    let [debugger, metrics, other] = [first + 1, first + 21, first + 41];
+    let (lowest, inspected, measured) = (first, debugger + 3, metrics + 10);
+    let home = Home::with_table(&format!(
+        "[services]\nweb = \"exec python3 several.py {lowest} {inspected} {measured}\"\n[tcp]\n\
+         debugger = {{ listen = {debugger}, to = \"web\" }}\n\
+         metrics = {{ listen = {metrics}, to = {{ dir = \".\" }} }}\n\
+         web = {{ listen = {other}, to = \"web\" }}\n"
+    ));
+    home.folder().write("several.py", SEVERAL_PORTS);
+    let _up = Portolan::start(home.portolan(&["up"]));
+    home.wait_for_state("web", "ready");
+    let met = |port: u16| {
+        let mut told = String::new();
+        TcpStream::connect(at(port)).unwrap().read_to_string(&mut told).unwrap();
+        told.parse::<u16>().unwrap()
+    };
+    assert_eq!((met(debugger), met(metrics)), (inspected, measured));
+    assert_eq!(u64::from(met(other)), home.service("web")["port"], "of a service the port that it was given");
+}
+
 #[test]
 fn a_well_known_port_is_told_as_a_data_source_name() {
     let port = free_port();
@@ -125,6 +182,70 @@ fn a_well_known_port_is_told_as_a_data_source_name() {
     assert!(said.out.starts_with(&format!("db  tcp :{port}  -> :5432")), "{said:?}");
     let said = say(&folder, &["explain", &format!("127.0.0.1:{port}")]);
     assert!(said.code == 0 && said.out.contains("TCP route db -> :5432"), "{said:?}");
+}
+
+#[test]
+fn ports_tells_for_which_route_portolan_listens_and_which_one_leads_to_a_program() {
+    let (port, program) = (free_port(), TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap());
+    let to = program.local_addr().unwrap().port();
+    let folder = Folder::with_table(table(port, &to.to_string()));
+    let _portolan = Portolan::serve(&folder, &[]);
+    let said = say(&folder, &["ports", &port.to_string()]);
+    assert!(said.out.contains("  = note: it listens for TCP route `db` (portolan.toml:2:1)"), "{said:?}");
+    let said = say(&folder, &["ports", &to.to_string()]);
+    assert!(said.out.contains("  = note: TCP route `db` leads there (portolan.toml:2:1)"), "{said:?}");
+    let list = say(&folder, &["ports"]).out;
+    for port in [port, to] {
+        let row = list.lines().find(|line| line.starts_with(&format!("{port} "))).unwrap();
+        assert!(row.contains("  db  "), "{row}");
+    }
+}
+
+/// How many descriptors of pipes a process has.
+#[cfg(target_os = "linux")]
+fn pipes(portolan: &Portolan) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", portolan.pid())).unwrap();
+    let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_long_goes_by_a_pipe_of_the_kernel_from_an_upgraded_connection_and_from_a_raw_one() {
+    let port = free_port();
+    let program = origin(|mut asked| {
+        asked.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: bulk\r\n\r\n")?;
+        crate::bulk::read(&mut *asked.stream, 512)?;
+        asked.send("all of it came")
+    });
+    let folder = Folder::with_table(format!(
+        "[routes]\nweb = {{ path = \"/\", to = {program} }}\n{}",
+        table(port, &program.to_string())
+    ));
+    for is_raw in [false, true] {
+        let portolan = Portolan::serve(&folder, &[]);
+        let mut client = Connection::to(if is_raw { at(port) } else { portolan.address() });
+        let before = pipes(&portolan);
+        client.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: bulk\r\n\r\n");
+        assert!(client.head().unwrap().starts_with("HTTP/1.1 101"));
+        crate::bulk::write(client.stream().get_ref(), 512).unwrap();
+        assert_eq!(client.exactly(14), "all of it came");
+        // One pipe waits for the next long stream.
+        assert_eq!(pipes(&portolan), before + 2, "raw: {is_raw}");
+    }
+}
+
+#[test]
+fn explain_asks_who_listens_at_the_address_and_not_only_at_its_port() {
+    let table = "[tcp]\na = { listen = \"127.0.0.1:5432\", to = 1 }\nb = { listen = \"127.0.0.2:5432\", to = 2 }\n\
+                 c = { listen = \"[::1]:5432\", to = 3 }\n";
+    let folder = Folder::with_table(table);
+    for (host, route) in [("127.0.0.1", "a"), ("127.0.0.2", "b"), ("[::1]", "c")] {
+        let said = say(&folder, &["explain", &format!("http://{host}:5432")]);
+        assert!(said.code == 0 && said.out.contains(&format!("TCP route {route} -> ")), "{host}: {said:?}");
+    }
+    let said = say(&folder, &["explain", "http://127.0.0.3:5432"]);
+    assert!(!said.out.contains("TCP route"), "{said:?}");
 }
 
 #[test]
@@ -142,6 +263,29 @@ fn f1_the_log_says_why_a_client_was_reset() {
     );
     let line = portolan.err.wait_for(|line| line.contains("connect-refused"));
     assert!(line.contains("TCP") && line.contains(" db "), "{line}");
+}
+
+/// A ClientHello that asks for these bytes as a name, which no honest client would.
+fn hello_for(name: &str) -> Vec<u8> {
+    let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let honest = "a".repeat(name.len());
+    let mut connection = ClientConnection::new(Arc::new(config), honest.clone().try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    let at = hello.windows(name.len()).position(|part| part == honest.as_bytes()).unwrap();
+    hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+    hello
+}
+
+#[test]
+fn a_name_that_a_client_makes_up_forges_no_line_of_the_log() {
+    let port = free_port();
+    let folder = Folder::with_table(format!("[tcp]\ndb = {{ listen = {port}, host = \"db.localhost\", to = 1 }}\n"));
+    let portolan = Portolan::serve(&folder, &[]);
+    let mut client = TcpStream::connect(at(port)).unwrap();
+    client.write_all(&hello_for("x\r\nportolan: all is lost\x1b[31m")).unwrap();
+    let sentence = portolan.err.wait_for(|line| line.contains("asks for"));
+    assert!(sentence.ends_with(r"takes a client that asks for x\r\nportolan: all is lost\u{1b}[31m"), "{sentence}");
 }
 
 #[test]

@@ -253,6 +253,36 @@ async fn f27_a_port_that_is_taken_leaves_the_whole_table_as_it_was() {
 }
 
 #[tokio::test]
+async fn f26_a_port_becomes_wider_and_narrower_again() {
+    let through = through();
+    let (port, to) = (through.port, through.program.port());
+    let at = |address: &str| format!("expose = true\n[tcp]\ndb = {{ listen = \"{address}:{port}\", to = {to} }}\n");
+    let (mut client, mut server) = through.pair().await;
+    for address in ["0.0.0.0", "127.0.0.1", "[::]", "127.0.0.1"] {
+        through.proxy.swap(&at(address));
+        let own = if address == "[::]" { "::1" } else { "127.0.0.1" };
+        let _second = Wire::new(tokio::net::TcpStream::connect((own, port)).await.unwrap());
+        through.program.connection().await;
+    }
+    client.send("still here").await;
+    assert_eq!(server.bytes(10).await, b"still here");
+}
+
+#[tokio::test]
+async fn f27_a_port_that_cannot_become_wider_stays_as_it_was() {
+    let through = through();
+    let (port, to, taken) = (through.port, through.program.port(), program());
+    let wide = format!(
+        "expose = true\n[tcp]\ndb = {{ listen = \"0.0.0.0:{port}\", to = {to} }}\n\
+         other = {{ listen = {}, to = {to} }}\n",
+        taken.port()
+    );
+    let error = through.proxy.try_swap(&wide).unwrap_err();
+    assert!(error.contains("TCP route other"), "{error}");
+    through.pair().await;
+}
+
+#[tokio::test]
 async fn f29_a_drain_ends_what_has_no_end_of_its_own() {
     let through = through();
     let (mut client, mut server) = through.pair().await;
@@ -331,6 +361,42 @@ async fn what_names_no_host_goes_to_the_route_without_one() {
         client.send(opening).await;
         assert_eq!(shared.rest.connection().await.bytes(8).await, opening);
     }
+}
+
+#[tokio::test]
+async fn f20_what_is_said_before_an_end_goes_to_the_route_without_a_name() {
+    let shared = shared();
+    // The second one is no word of anything yet.
+    for opening in [b"PING\r\n".as_slice(), &[0, 0]] {
+        let mut client = Wire::connect(shared.port).await;
+        client.send(opening).await;
+        client.shut().await;
+        let mut server = shared.rest.connection().await;
+        assert_eq!(server.rest().await, (opening.to_vec(), End::Closed));
+        server.send("+PONG").await;
+        server.shut().await;
+        assert_eq!(client.rest().await, (b"+PONG".to_vec(), End::Closed));
+    }
+}
+
+#[tokio::test]
+async fn f20_a_client_that_waits_for_its_program_goes_to_the_route_without_a_name() {
+    let shared = shared();
+    let mut client = Wire::connect(shared.port).await;
+    let mut server = shared.rest.connection().await;
+    server.send("5.7.42-greeting").await;
+    assert_eq!(client.bytes(15).await, b"5.7.42-greeting");
+    client.send("login").await;
+    assert_eq!(server.bytes(5).await, b"login");
+}
+
+#[tokio::test]
+async fn who_leaves_a_shared_port_without_a_word_costs_its_programs_nothing() {
+    let shared = shared();
+    let mut client = Wire::connect(shared.port).await;
+    client.shut().await;
+    assert_eq!(client.end().await, End::Reset);
+    shared.rest.is_left_alone();
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub fn plain_forward(targets: Vec<Target>) -> Forward {
         timeout: TIMEOUT,
         retries: RETRIES,
         hold,
+        near: None,
     }
 }
 
@@ -121,6 +122,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
         },
         hold: hold.unwrap_or(Some(plain.hold))?,
         targets: plain.targets,
+        near: None,
     })
 }
 

@@ -7,7 +7,7 @@ use crate::{
     config::{
         Address, Balance, Forward, HostMatch, Listen, Service, TcpRoute,
         document::{Entry, Kind, Table, Value},
-        keys,
+        keys, overlap,
     },
     diagnostic::Diagnostic,
 };
@@ -32,7 +32,8 @@ fn route(entry: &Entry, expose: bool, services: &Services<'_>, problems: &mut Pr
     let section = Section::open(table, &owner, &entry.span, &keys::TCP, problems);
     let listen = section.get("listen").and_then(|value| addresses(value, expose, problems));
     let hosts = routes::written_hosts(&section, problems).unwrap_or(Some(Vec::new()));
-    let forward = section.get("to").and_then(|to| forward(to, &section, services, problems));
+    let near = listen.as_ref().and_then(|listen| listen.required.first()).map(SocketAddr::port);
+    let forward = section.get("to").and_then(|to| forward(to, near, &section, services, problems));
     let (name, origin, written) = (entry.name.clone(), entry.span.clone(), entry.value.fingerprint());
     let route = TcpRoute { name, origin, written, listen: listen?, hosts: hosts?, forward: forward? };
     named.then_some(route)
@@ -51,7 +52,13 @@ fn addresses(value: &Value, expose: bool, problems: &mut Problems) -> Option<Lis
     Some(listen)
 }
 
-fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems: &mut Problems) -> Option<Forward> {
+fn forward(
+    to: &Value,
+    near: Option<u16>,
+    section: &Section<'_>,
+    services: &Services<'_>,
+    problems: &mut Problems,
+) -> Option<Forward> {
     let has_no_scheme = tell_schemes(to, problems);
     let targets = targets::targets(to, services, problems);
     let balance = section.get("balance").map(|value| actions::balance(value, problems));
@@ -62,6 +69,7 @@ fn forward(to: &Value, section: &Section<'_>, services: &Services<'_>, problems:
         balance: balance.unwrap_or(Some(Balance::default()))?,
         connect_timeout: connect_timeout.unwrap_or(Some(plain.connect_timeout))?,
         hold: hold.unwrap_or(Some(plain.hold))?,
+        near,
         ..plain
     };
     has_no_scheme.then_some(forward)
@@ -112,14 +120,6 @@ fn tell_conflict(before: &[TcpRoute], route: &TcpRoute, problems: &mut Problems)
             .push(problem.at(route.origin.clone(), address.to_string()).related(first.origin.clone(), "first here"));
         return;
     }
-}
-
-/// Whether a socket on one of these addresses keeps the other from being bound.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_wild = |address: SocketAddr| address.ip().is_unspecified();
-    one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip() == other.ip() || is_wild(one) || is_wild(other))
 }
 
 /// The name for which both ask, in words.
