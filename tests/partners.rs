@@ -30,6 +30,8 @@ mod dev_servers;
 mod docker;
 #[path = "partners/grpc.rs"]
 mod grpc;
+#[path = "partners/grpc_web.rs"]
+mod grpc_web;
 #[path = "partners/https.rs"]
 mod https;
 #[path = "partners/installed.rs"]
