@@ -229,7 +229,7 @@ fn the_reference_loads_without_a_word() {
     let loaded = read(Path::new("config/reference.toml"));
     assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, false));
     let config = loaded.config.expect("a config");
-    assert_eq!((config.routes.len(), config.services.len()), (9, 3));
+    assert_eq!((config.routes.len(), config.services.len()), (11, 3));
 }
 
 #[test]

@@ -25,6 +25,8 @@ use crate::{
 /// A request as it was typed.
 struct Typed<'a> {
     method: String,
+    /// Routes are the same for `http` and `https`.
+    scheme: String,
     host: Host<'a>,
     path: String,
     query: Option<String>,
@@ -40,6 +42,11 @@ pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> 
         io::stdout().write_all(told.text.as_bytes())?;
         return Ok(if told.is_answered { GOOD } else { BAD });
     }
+    if !matches!(&*typed.scheme, "http" | "https") {
+        let message = format!("no route takes `{}://`", typed.scheme);
+        let help = "write http:// or https://, or a path alone; a port of `[tcp]` takes any";
+        return Err(Stop::Told(vec![Diagnostic::error("bad-request", message).help(help)], super::usage()));
+    }
     let table =
         Table::compile(&config.routes).map_err(|error| Diagnostic::error("patterns-too-large", error.to_string()))?;
     let head = RequestHead {
@@ -54,7 +61,8 @@ pub(super) fn run(global: &Global, arguments: &Explain, terminal: &Terminal) -> 
     let text = if terminal.json {
         as_json(&explanation, &config, &head, known)
     } else {
-        as_text(&explanation, &config, &head, known, terminal.unicode)
+        format!("{} {}://{}", typed.method, typed.scheme, typed.host)
+            + &as_text(&explanation, &config, &head, known, terminal.unicode)
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if explanation.hit.is_some() { GOOD } else { BAD })
@@ -90,7 +98,8 @@ fn parse(arguments: &Explain) -> Result<Typed<'_>, Stop> {
         [url] => ("GET".to_owned(), url),
         _ => return Err(refuse("a URL is missing".into(), "portolan explain /api/users")),
     };
-    let without_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let (scheme, without_scheme) = url.split_once("://").unwrap_or(("http", url));
+    let scheme = scheme.to_ascii_lowercase();
     let without_fragment = without_scheme.split('#').next().unwrap_or_default();
     let (authority, target) = match without_fragment.find(['/', '?']) {
         Some(0) => ("localhost", without_fragment.to_owned()),
@@ -106,7 +115,14 @@ fn parse(arguments: &Explain) -> Result<Typed<'_>, Stop> {
         None => Err(refuse(format!("`{field}` is no header field"), "write -H 'name: value'")),
     };
     let fields = arguments.headers.iter().map(field).collect::<Result<_, _>>()?;
-    Ok(Typed { method, host, path: path.to_owned(), query: query.map(str::to_owned), fields: FieldList(fields) })
+    Ok(Typed {
+        method,
+        scheme,
+        host,
+        path: path.to_owned(),
+        query: query.map(str::to_owned),
+        fields: FieldList(fields),
+    })
 }
 
 fn as_text(
@@ -117,7 +133,7 @@ fn as_text(
     unicode: bool,
 ) -> String {
     let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
-    let mut text = format!("{} http://{}{}{query}\n", head.method, head.host, head.path);
+    let mut text = format!("{}{query}\n", head.path);
     match explanation.hit {
         Some(hit) => {
             let route = &config.routes[hit.route.0];

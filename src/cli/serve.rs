@@ -1,6 +1,7 @@
 //! `portolan serve`: the proxy in the foreground, until a signal ends it.
 
 use std::{
+    env,
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -419,7 +420,7 @@ fn words(change: &Change) -> String {
 
 /// A file as a person would name it.
 fn shown(file: &Path) -> PathBuf {
-    let here = std::env::current_dir().ok();
+    let here = env::current_dir().ok();
     let relative = here.and_then(|here| file.strip_prefix(here).ok().map(|file| Path::new(".").join(file)));
     relative.unwrap_or_else(|| file.to_owned())
 }
@@ -463,8 +464,13 @@ fn access_log(terminal: &Terminal) -> io::Result<Log> {
 /// Messages of our own and of the libraries go where the lines of exchanges go: a worker that warns waits for nobody.
 fn take_messages(log: &Log, terminal: &Terminal) {
     let level = if terminal.verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    let filter =
-        EnvFilter::builder().with_default_directive(level.into()).with_env_var("PORTOLAN_LOG").from_env_lossy();
+    let filter = EnvFilter::builder().with_default_directive(level.into());
+    let filter = match env::var("PORTOLAN_LOG") {
+        Ok(wanted) => filter.parse_lossy(wanted),
+        // What a client does wrong is no news of the libraries'.
+        Err(_) if !terminal.verbose => filter.parse_lossy("warn,h2=error"),
+        Err(_) => filter.parse_lossy(""),
+    };
     let log = log.clone();
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)

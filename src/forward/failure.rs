@@ -65,6 +65,8 @@ pub(super) enum Reason {
     ClientLeft,
     #[error("the body of the request is not valid")]
     Upload,
+    #[error("the request cannot be said to it: {0}")]
+    Unsayable(String),
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration, Box<Reached>),
     /// What is wrong with what came, and its first bytes.
@@ -99,7 +101,7 @@ impl Reason {
             },
             Self::Dial(ConnectError::Closed) | Self::Closed(_) => Cause::UpstreamClosed,
             Self::Timeout(..) => Cause::UpstreamTimeout,
-            Self::Upload | Self::ClientLeft => Cause::BadRequest,
+            Self::Upload | Self::Unsayable(_) | Self::ClientLeft => Cause::BadRequest,
             Self::Invalid(..) | Self::BadAnswer(_) => Cause::BadUpstreamReply,
             Self::HostRefused(_) => Cause::HostRefused,
         }
@@ -117,7 +119,9 @@ impl Reason {
             }
             Cause::Overloaded => "raise `ulimit -n`, or ask less at once".into(),
             Cause::UpstreamClosed => format!("look at the output of the program behind {origin}: it may have crashed"),
-            _ => format!("see whether the target at {origin} speaks HTTP/1.1 without TLS"),
+            _ => {
+                format!("see whether the program speaks what the target at {origin} says: http://, h2c:// or https://")
+            }
         }
     }
 }
@@ -157,7 +161,11 @@ impl Failure {
                 Self::Program { reason, .. } => match reason {
                     Reason::Dial(error) => !matches!(error, ConnectError::Absent(_) | ConnectError::Exhausted),
                     Reason::Closed(_) | Reason::Timeout(..) | Reason::Invalid(..) => true,
-                    Reason::ClientLeft | Reason::Upload | Reason::BadAnswer(_) | Reason::HostRefused(_) => false,
+                    Reason::ClientLeft
+                    | Reason::Upload
+                    | Reason::Unsayable(_)
+                    | Reason::BadAnswer(_)
+                    | Reason::HostRefused(_) => false,
                 },
                 Self::HoldExpired { reason, .. } => matches!(reason, ConnectError::Refused(_)),
                 _ => false,

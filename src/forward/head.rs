@@ -21,6 +21,7 @@ use crate::{
         head::{Field, HeadError, Known, Request, Response, Version},
         write,
     },
+    http2::websocket::is_answer_to,
     listen::{Counted, protocols::Whose},
     respond::pages::milliseconds,
     tls::server::Keys,
@@ -431,6 +432,12 @@ pub enum BadAnswer {
     /// RFC 9110 §15.2.2
     #[error("it changes the protocol, which nobody asked for")]
     Upgrade,
+    /// RFC 6455 §4.1
+    #[error("its Sec-WebSocket-Accept does not answer the key that it was asked")]
+    Accept,
+    /// RFC 8441 §5
+    #[error("it answered {0} to a WebSocket, where only 101 agrees")]
+    NoSwitch(u16),
 }
 
 /// An answer on its way to the client.
@@ -438,6 +445,8 @@ pub enum BadAnswer {
 pub struct Answering<'a> {
     /// The protocols that the client asked for.
     pub upgrade: Option<&'a [u8]>,
+    /// The request of a client that asked for them over HTTP/2: the handshake with the program is ours then.
+    pub handshake: Option<&'a Request>,
     /// Of the route, and of cross-origin sharing before it.
     pub edits: [&'a FieldEdits; 2],
     /// What a clock says now, for an answer without a date.
@@ -447,12 +456,20 @@ pub struct Answering<'a> {
 }
 
 impl Answering<'_> {
+    /// Whether the program may answer so.
+    fn check(&self, response: &Response<'_>) -> Result<(), BadAnswer> {
+        match (response.status, self.handshake) {
+            (101, _) if !self.upgrade.is_some_and(|asked| is_agreed(asked, response)) => Err(BadAnswer::Upgrade),
+            (101, Some(request)) if !is_proven(request, response) => Err(BadAnswer::Accept),
+            (status @ 200..300, Some(_)) => Err(BadAnswer::NoSwitch(status)),
+            _ => Ok(()),
+        }
+    }
+
     /// Status line and fields as the client sees them, without framing.
     pub fn write(&self, response: &Response<'_>, out: &mut Vec<u8>) -> Result<(), BadAnswer> {
+        self.check(response)?;
         let is_switch = response.status == 101;
-        if is_switch && !self.upgrade.is_some_and(|asked| is_agreed(asked, response)) {
-            return Err(BadAnswer::Upgrade);
-        }
         write::status_line(out, response.status, response.reason);
         // What comes before the answer is of no route.
         let is_answer = response.status >= 200;
@@ -488,6 +505,13 @@ impl Answering<'_> {
         fields.finish();
         Ok(())
     }
+}
+
+/// Whether the program has understood the key that it was asked, if there is one (RFC 6455 §4.2.2).
+fn is_proven(request: &Request, response: &Response<'_>) -> bool {
+    let accept = || response.fields().find(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-accept"));
+    let key = Fields::first(request, "sec-websocket-key");
+    key.is_none_or(|key| accept().is_some_and(|accept| is_answer_to(key, accept.value)))
 }
 
 /// Whether the program changes to a protocol that was asked for.

@@ -46,6 +46,9 @@ const REPLAYABLE: u64 = 64 * 1024;
 /// take connections and drop them while it does either. A request that ends its program ends it as often.
 const RESTARTS: u8 = 5;
 
+/// How many old connections that had just closed a request may meet.
+const STALE: u8 = 3;
+
 /// How much of a request's body that nobody wants is read behind its whole answer, so that the client's connection can go
 /// on; and how long that may take, or a program that goes on reading may pause.
 const REST: (u64, Duration) = (1024 * 1024, Duration::from_secs(1));
@@ -117,6 +120,8 @@ impl Worker {
             },
             answering: Answering {
                 upgrade: outgoing.upgrade,
+                handshake: Some(outgoing.request)
+                    .filter(|_| outgoing.upgrade.is_some() && outgoing.client.speaks_http2()),
                 edits: [edits.cors.as_deref().unwrap_or(&NO_EDITS), edits.fields],
                 date: &self.date,
                 held: None,
@@ -149,7 +154,7 @@ impl Worker {
             let has_whole_body = has_no_body_left || serving.waits_for_continue();
             let may_repeat = match broken.again {
                 // An old connection had just closed: taking a new one is no repetition.
-                Again::Unsent => reused || way.restarts_left > 0,
+                Again::Unsent => (reused && way.stale_left > 0) || way.restarts_left > 0,
                 Again::Unprocessed => way.tries_left > 0 && has_whole_body,
                 Again::IfIdempotent => {
                     let tries_left = if reused { way.tries_left } else { 0 };
@@ -163,6 +168,7 @@ impl Worker {
             let takes_another = reused || broken.again == Again::Unprocessed;
             if (takes_another && way.tries_left > 0) || way.restarts_left == 0 {
                 way.tries_left = way.tries_left.saturating_sub(1);
+                way.stale_left = way.stale_left.saturating_sub(1);
             } else {
                 way.restarts_left -= 1;
                 // A program that is ending takes connections for some moments more.
@@ -186,6 +192,8 @@ pub(super) struct Way<'r> {
     forward: &'r Forward,
     pub(super) endpoint: &'r Arc<Endpoint>,
     tries_left: u8,
+    /// How often it may meet an old connection that had just closed.
+    stale_left: u8,
     /// How often it may still be sent to a program that hung up while it ended or began.
     restarts_left: u8,
     /// Since when, and until when, the request waits for a program.
@@ -198,7 +206,16 @@ impl<'r> Way<'r> {
     pub(super) fn new(named: Named<'r>, forward: &'r Forward) -> Result<Self, Failure> {
         let endpoint = Self::pick(named, forward)?;
         let restarts_left = if forward.hold.is_some() && forward.retries > 0 { RESTARTS } else { 0 };
-        Ok(Self { named, forward, endpoint, tries_left: forward.retries, restarts_left, waits: None, held: None })
+        Ok(Self {
+            named,
+            forward,
+            endpoint,
+            tries_left: forward.retries,
+            stale_left: STALE,
+            restarts_left,
+            waits: None,
+            held: None,
+        })
     }
 
     fn pick(named: Named<'r>, forward: &'r Forward) -> Result<&'r Arc<Endpoint>, Failure> {
@@ -503,6 +520,7 @@ impl Broken {
         let reason = match failed {
             Failed::ClientLeft => Reason::ClientLeft,
             Failed::Upload(_) => Reason::Upload,
+            Failed::Unsayable(error) => Reason::Unsayable(error.to_string()),
             Failed::Unsent | Failed::Unprocessed | Failed::Closed { .. } => {
                 Reason::Closed(Box::new(Reached::of(exchange)))
             }

@@ -82,6 +82,9 @@ pub enum Failed<E> {
     /// What came is no head of an answer.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// What carries the connection has no words for the request.
+    #[error("{0}")]
+    Unsayable(io::Error),
     /// What carries the connection could make nothing of what came.
     #[error("{0}")]
     Carrier(io::Error),
@@ -205,6 +208,7 @@ impl<'e, 'c, C: Transport, P: Transport> Exchange<'e, 'c, C, P> {
             split(up.begin(cx, input, out, program))
         });
         begun.map_err(|broken| match broken {
+            Broken::Writing(error) if error.kind() == io::ErrorKind::InvalidInput => Failed::Unsayable(error),
             // Nothing of it was taken from the client either.
             Broken::Writing(_) => Failed::Unsent,
             Broken::Body(error) => Failed::Upload(error),

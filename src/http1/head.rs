@@ -253,7 +253,24 @@ impl Drop for Request {
     }
 }
 
-type Lines<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
+/// How many times as large as a head that is taken one may be that was written here: fields of ours and of a route's
+/// edits have come to those of the other side.
+const ROOM: usize = 2;
+
+type Lines<'b> = [MaybeUninit<httparse::Header<'b>>; ROOM * MAX_FIELDS];
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    bytes: usize,
+    fields: usize,
+}
+
+/// One that comes from elsewhere.
+const THEIRS: Most = Most { bytes: MAX_HEAD, fields: MAX_FIELDS };
+
+/// One that was written here.
+const OURS: Most = Most { bytes: ROOM * MAX_HEAD, fields: ROOM * MAX_FIELDS };
 
 /// Whether more may be read of a head of which `tried` bytes were read in vain: one that comes byte by byte is not read
 /// anew with each of them.
@@ -276,12 +293,21 @@ pub enum Read<T> {
 impl Request {
     /// Reads a head from the front of `bytes`.
     pub fn read(bytes: &[u8]) -> Result<Read<Self>, HeadError> {
-        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Self::read_within(bytes, THEIRS)
+    }
+
+    /// Reads one that was written here.
+    pub(crate) fn read_ours(bytes: &[u8]) -> Result<Read<Self>, HeadError> {
+        Self::read_within(bytes, OURS)
+    }
+
+    fn read_within(bytes: &[u8], most: Most) -> Result<Read<Self>, HeadError> {
+        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; OURS.fields];
         let mut parsed = httparse::Request::new(&mut []);
-        let status = parsed.parse_with_uninit_headers(bytes, &mut lines);
+        let status = parsed.parse_with_uninit_headers(bytes, &mut lines[..most.fields]);
         let length = match status {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(Read::Partial),
+            Ok(httparse::Status::Complete(length)) if length <= most.bytes => length,
+            Ok(httparse::Status::Partial) if bytes.len() < most.bytes => return Ok(Read::Partial),
             Ok(_) if !bytes[..MAX_TARGET].contains(&b'\n') => return Err(HeadError::TargetTooLong),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(error) => return Err(error.into()),
@@ -524,13 +550,35 @@ impl<'b> Response<'b> {
     where
         E: From<HeadError>,
     {
-        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Self::read_within(bytes, THEIRS, look)
+    }
+
+    /// The same of one that was written here.
+    pub(crate) fn read_ours<T, E>(bytes: &[u8], look: impl FnOnce(&Response<'_>) -> Result<T, E>) -> Result<Read<T>, E>
+    where
+        E: From<HeadError>,
+    {
+        Self::read_within(bytes, OURS, look)
+    }
+
+    fn read_within<T, E>(
+        bytes: &[u8],
+        most: Most,
+        look: impl FnOnce(&Response<'_>) -> Result<T, E>,
+    ) -> Result<Read<T>, E>
+    where
+        E: From<HeadError>,
+    {
+        let mut lines: Lines<'_> = [const { MaybeUninit::uninit() }; OURS.fields];
         let mut parsed = httparse::Response::new(&mut []);
-        let status =
-            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut lines);
+        let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            bytes,
+            &mut lines[..most.fields],
+        );
         let length = match status {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(Read::Partial),
+            Ok(httparse::Status::Complete(length)) if length <= most.bytes => length,
+            Ok(httparse::Status::Partial) if bytes.len() < most.bytes => return Ok(Read::Partial),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge.into()),
             Err(error) => return Err(HeadError::from(error).into()),
         };

@@ -33,6 +33,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// From now on a close tells the other end that something broke.
     fn reset(&mut self);
 
+    /// Whether a close without a word looks as if something broke (RFC 8446 §6.1).
+    fn says_goodbye(&self) -> bool {
+        false
+    }
+
     /// Whether the other end reads trailers without saying so.
     fn takes_trailers(&self) -> bool {
         false
@@ -103,6 +108,10 @@ macro_rules! watch_beneath {
 
             fn reset(&mut self) {
                 self.get_mut().0.reset();
+            }
+
+            fn says_goodbye(&self) -> bool {
+                true
             }
         }
     };
@@ -188,6 +197,11 @@ impl<S: Transport> Leg<S> {
     /// Whether the other end has said that it did nothing with what was sent.
     pub(super) fn is_unprocessed(&self) -> bool {
         self.stream.is_unprocessed()
+    }
+
+    /// Whether a close without a word looks as if something broke.
+    pub fn says_goodbye(&self) -> bool {
+        self.stream.says_goodbye()
     }
 
     /// From now on a close tells the other end that something broke.
@@ -309,5 +323,73 @@ impl Unwritten {
         // What goes wrong is found again: something was taken.
         self.within = !matches!(Pin::new(&mut to.stream).poll_flush(cx), Poll::Ready(Ok(())));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Takes bytes at once, and lets them go when it is told to for the second time: as a stream that encrypts does whose
+    /// socket is full.
+    struct Holding {
+        stream: DuplexStream,
+        held: Vec<u8>,
+        flushes: u8,
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, input: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(input);
+            Poll::Ready(Ok(input.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes == 1 {
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            Pin::new(&mut self.stream).poll_write(cx, &held).map_ok(|_| ())
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    impl Transport for Holding {
+        fn watch(&mut self, _: &mut Context<'_>) -> Watch {
+            Watch::Watched
+        }
+
+        fn is_quiet(&mut self) -> bool {
+            true
+        }
+
+        fn reset(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_holds_back_counts_as_taken_only_when_it_has_gone() {
+        let (mut reader, stream) = duplex(64);
+        let mut leg = Leg::new(Holding { stream, held: Vec::new(), flushes: 0 });
+        let mut unwritten = Unwritten::default();
+        let cx = &mut Context::from_waker(Waker::noop());
+        unwritten.write(cx, &mut leg, &mut Out::new(&[], &mut b"the last piece".to_vec())).expect("written");
+        assert!(!unwritten.is_empty());
+        assert!(unwritten.poll_flush(cx, &mut leg).is_ready());
+        assert!(unwritten.is_empty());
+        let mut got = [0; 14];
+        reader.read_exact(&mut got).await.expect("read");
+        assert_eq!(&got, b"the last piece");
     }
 }

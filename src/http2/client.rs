@@ -39,7 +39,7 @@ pub struct Channel {
     state: Arc<State>,
 }
 
-/// What is known of a connection.
+/// What is known of a connection; a health check has one, and moves between threads.
 #[derive(Debug, Default)]
 struct State {
     has_ended: AtomicBool,
@@ -149,14 +149,14 @@ impl Stream {
             self.state.has_ended.store(true, Relaxed);
             return Poll::Ready(Err(broken(error)));
         }
-        // The engine writes heads whole, and none that cannot be read.
-        let Ok(Read::Whole(head, length)) = Request::read(input) else {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        // The engine writes heads whole; edits of a route may have made one too large.
+        let Ok(Read::Whole(head, length)) = Request::read_ours(input) else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         };
         self.to_head = head.method() == "HEAD";
         let framing = head.framing();
         let is_whole = !framing.has_body();
-        let request = request(&head, scheme).map_err(io::Error::other)?;
+        let request = request(&head, scheme).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let (answer, stream) = requests.send_request(request, is_whole).map_err(broken)?;
         self.answer = Answer::Awaited(Some((answer, Lines::default())));
         if is_whole {
@@ -214,12 +214,13 @@ impl Stream {
     fn shape(&self, parts: &http::response::Parts, is_whole: bool) -> Shape {
         let is_of = |name: &str| parts.headers.get(name).map(http::HeaderValue::as_bytes);
         let has_length = is_of("content-length").is_some();
-        // Trailers tell how a call has ended, and stand behind chunks alone.
+        // Trailers stand behind chunks alone; those of a call tell how it has ended.
         let is_grpc = is_of("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        let has_trailers = is_grpc || is_of("trailer").is_some();
         match parts.status.as_u16() {
             204 | 304 => Shape::Nothing,
             _ if self.to_head || (has_length && is_whole) => Shape::Nothing,
-            _ if has_length && !is_grpc => Shape::Bare,
+            _ if has_length && !has_trailers => Shape::Bare,
             _ => Shape::Chunks,
         }
     }

@@ -1,5 +1,7 @@
 //! Fields of HTTP/2 as lines of HTTP/1, and back.
 
+use std::fmt::Write as _;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request, response};
 
 use super::{incoming::Shape, websocket::Key};
@@ -21,7 +23,12 @@ pub(super) fn write_request(
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     let is_connect = parts.method == http::Method::CONNECT;
-    let is_tunnel = parts.extensions.get::<h2::ext::Protocol>().is_some();
+    let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
+    let is_tunnel = protocol.is_some();
+    // The h2 crate looks at every other value.
+    if protocol.is_some_and(|protocol| !is_token(protocol)) {
+        return Err(Malformed);
+    }
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     if is_connect && !is_tunnel {
         write::request_line(out, "CONNECT", authority.ok_or(Malformed)?, None);
@@ -30,10 +37,10 @@ pub(super) fn write_request(
         write::request_line(out, method, path(&parts.uri, method)?, parts.uri.query());
     }
     write_hosts(authority, &parts.headers, out);
-    write_fields(&parts.headers, out);
-    if let Some(protocol) = parts.extensions.get::<h2::ext::Protocol>() {
+    write_fields(&parts.headers, key.is_some(), out);
+    if let Some(protocol) = protocol {
         write::field(out, b"connection", b"upgrade");
-        write::field(out, b"upgrade", protocol.as_str().as_bytes());
+        write::field(out, b"upgrade", protocol.as_bytes());
     }
     if let Some(key) = key {
         write::field(out, b"sec-websocket-key", key.asked());
@@ -47,6 +54,12 @@ pub(super) fn write_request(
     }
     write::end(out);
     Ok(())
+}
+
+/// RFC 9110 §5.6.2
+fn is_token(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_token)
 }
 
 /// RFC 9113 §8.3.1: a path, or `*` for OPTIONS; the scheme is one of ours. Where a Host field stands for the authority, the
@@ -72,12 +85,13 @@ fn write_hosts(authority: Option<&str>, fields: &HeaderMap, out: &mut Vec<u8>) {
 }
 
 /// Everything but the host. Crumbs of a cookie are joined (§8.2.3), unless there are too many fields: then the engine is to
-/// see that.
-fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
+/// see that. A key of the client's own has no meaning where there is one of ours.
+fn write_fields(fields: &HeaderMap, has_key: bool, out: &mut Vec<u8>) {
     let joins = fields.len() <= MAX_FIELDS;
     for (name, value) in fields {
         match *name {
             header::HOST => {}
+            header::SEC_WEBSOCKET_KEY if has_key => {}
             header::COOKIE if joins => {}
             _ => write::field(out, name.as_str().as_bytes(), value.as_bytes()),
         }
@@ -112,10 +126,11 @@ pub(super) fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
 /// The request of a head of HTTP/1, for a stream.
 pub(super) fn request(head: &Request, scheme: &str) -> Result<http::Request<()>, http::Error> {
     let authority = head.first(Known::Host).unwrap_or_default();
-    let mut target = String::from(head.path());
+    let mut target = String::new();
+    push_escaped(&mut target, head.path());
     if let Some(query) = head.query() {
         target.push('?');
-        target.push_str(query);
+        push_escaped(&mut target, query);
     }
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()?;
     let mut request = http::Request::builder().method(head.method()).uri(uri).body(())?;
@@ -126,6 +141,17 @@ pub(super) fn request(head: &Request, scheme: &str) -> Result<http::Request<()>,
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(request)
+}
+
+/// What is nowhere in a URL (RFC 3986 appendix A) goes as browsers send it: HTTP/1 says it as it is, `http::Uri` cannot.
+fn push_escaped(target: &mut String, text: &str) {
+    for character in text.chars() {
+        if matches!(character, '<' | '>' | '"' | '`') {
+            let _ = write!(target, "%{:02X}", u32::from(character));
+        } else {
+            target.push(character);
+        }
+    }
 }
 
 /// The answer of a head of HTTP/1, for a stream.
@@ -155,4 +181,39 @@ fn append(fields: &mut HeaderMap, field: Field<'_>) -> Result<(), http::Error> {
         fields.append(name, HeaderValue::from_bytes(field.value)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::head::Read;
+
+    fn asked(target: &str) -> Uri {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: a.localhost\r\n\r\n");
+        let Ok(Read::Whole(head, _)) = Request::read(head.as_bytes()) else { panic!("{target:?} is no target") };
+        request(&head, "http").expect("a request").into_parts().0.uri
+    }
+
+    #[test]
+    fn a_target_that_a_client_of_http1_may_send_reaches_a_program_of_http2() {
+        // A fragment is no part of a target: the engine has taken it off.
+        for byte in (b'!'..=b'~').filter(|byte| !matches!(byte, b'?' | b'#')) {
+            let character = char::from(byte);
+            let said = match character {
+                '<' | '>' | '"' | '`' => format!("%{byte:02X}"),
+                _ => character.to_string(),
+            };
+            let uri = asked(&format!("/a{character}b?c{character}d"));
+            assert_eq!(uri.path_and_query().expect("a path").as_str(), format!("/a{said}b?c{said}d"));
+        }
+        assert_eq!(asked("/\u{e9}?\u{e9}").path_and_query().expect("a path").as_str(), "/\u{e9}?\u{e9}");
+    }
+
+    #[test]
+    fn a_protocol_is_a_token() {
+        assert!(is_token("websocket") && is_token("connect-udp"));
+        for no in ["", "a b", "a\r\nx: y", "a/b", "\u{e9}"] {
+            assert!(!is_token(no), "{no:?}");
+        }
+    }
 }

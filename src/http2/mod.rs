@@ -13,7 +13,7 @@ mod flood;
 mod incoming;
 mod outgoing;
 pub mod server;
-mod websocket;
+pub mod websocket;
 
 use std::io;
 
@@ -28,7 +28,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_HEADERS: u32 = 32 * 1024;
 
 /// What a stream may hold that its other end has not taken, in bytes.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// What went wrong with a stream, as the engine knows it: the other end sent what is not valid, or its connection broke.
 fn broken(error: h2::Error) -> io::Error {

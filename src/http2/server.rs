@@ -2,7 +2,6 @@
 //! HTTP/1 and asks once.
 
 use std::{
-    cell::Cell,
     io,
     pin::Pin,
     rc::Rc,
@@ -20,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW, broken,
     fields::{response, write_request},
-    flood::Counted,
+    flood::{Counted, Seen},
     incoming::{Incoming, Shape},
     outgoing::Outgoing,
     websocket::Key,
@@ -31,18 +30,27 @@ use crate::http1::{
     leg::{Transport, Watch},
 };
 
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Behind the streams that are open.
+    Gracefully,
+    /// Whatever is open.
+    AtOnce,
+}
+
 /// A connection of a client.
 #[derive(Debug)]
 pub struct Connection<S> {
     connection: h2::server::Connection<Counted<S>, Bytes>,
-    is_flood: Rc<Cell<bool>>,
-    is_ending: bool,
+    seen: Rc<Seen>,
+    ending: Option<Ending>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads the preface (RFC 9113 §3.4) and tells our settings.
     pub async fn accept(stream: S) -> Result<Self, h2::Error> {
-        let (counted, is_flood) = Counted::new(stream);
+        let (counted, seen) = Counted::new(stream);
         let connection = Builder::new()
             .max_concurrent_streams(MAX_STREAMS)
             .initial_window_size(STREAM_WINDOW)
@@ -52,16 +60,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .enable_connect_protocol()
             .handshake(counted)
             .await?;
-        Ok(Self { connection, is_flood, is_ending: false })
+        Ok(Self { connection, seen, ending: None })
     }
 
     /// The next stream; none when the connection has ended. Streams only move while this is polled.
     pub fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
         loop {
             let came = self.connection.poll_accept(cx);
-            if self.is_flood.take() {
+            if self.seen.is_flood.take() {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                self.is_ending = true;
+                self.ending = Some(Ending::AtOnce);
                 continue;
             }
             let Some(Ok((request, answer))) = ready!(came) else { return Poll::Ready(None) };
@@ -73,14 +81,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes no new stream, and ends behind those that are open (RFC 9113 §6.8).
     pub fn end(&mut self) {
-        if !std::mem::replace(&mut self.is_ending, true) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending::Gracefully);
             self.connection.graceful_shutdown();
         }
     }
 
-    /// Whether a stream is open.
+    /// Whether it takes no new stream any more.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Whether a stream is open that it will see to its end.
     pub fn has_streams(&self) -> bool {
-        self.connection.has_streams()
+        self.ending != Some(Ending::AtOnce) && self.connection.has_streams()
+    }
+
+    /// Whether a head has begun to come that has not ended: nothing else can come before its end.
+    pub fn is_in_head(&self) -> bool {
+        self.seen.is_in_head.get()
+    }
+
+    /// How much its socket took, in bytes, where it takes no more now.
+    pub fn blocked_at(&self) -> Option<u64> {
+        self.seen.is_blocked.get().then(|| self.seen.written.get())
     }
 }
 
@@ -91,7 +115,7 @@ pub struct Stream {
     request: Incoming,
     answer: Answer,
     to_head: bool,
-    tunnel: Option<Tunnel>,
+    is_tunnel: bool,
 }
 
 /// What is left of an answer.
@@ -105,13 +129,6 @@ enum Answer {
     Whole,
 }
 
-/// A request for another protocol (RFC 8441).
-#[derive(Debug)]
-struct Tunnel {
-    /// What a program must prove to have read, where the protocol is WebSocket.
-    key: Option<Key>,
-}
-
 impl Stream {
     /// None where the stream is no request: that is told here.
     fn new(request: http::Request<h2::RecvStream>, mut answer: SendResponse<Bytes>) -> Option<Self> {
@@ -119,28 +136,28 @@ impl Stream {
         let protocol = parts.extensions.get::<Protocol>();
         let is_websocket = protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
         let key = if is_websocket { Key::fresh() } else { None };
-        let tunnel = protocol.map(|_| Tunnel { key });
-        let has_body = tunnel.is_none() && !body.is_end_stream();
+        let is_tunnel = protocol.is_some();
+        let has_body = !is_tunnel && !body.is_end_stream();
         let mut head = Vec::new();
         if write_request(&parts, has_body, key.as_ref(), &mut head).is_err() {
             answer.send_reset(Reason::PROTOCOL_ERROR);
             return None;
         }
-        let shape = match (&tunnel, has_body) {
-            (Some(_), _) => Shape::Bare,
-            (None, false) => Shape::Nothing,
-            (None, true) if parts.headers.contains_key(http::header::CONTENT_LENGTH) => Shape::Bare,
-            (None, true) => Shape::Chunks,
+        let shape = match (is_tunnel, has_body) {
+            (true, _) => Shape::Bare,
+            (false, false) => Shape::Nothing,
+            (false, true) if parts.headers.contains_key(http::header::CONTENT_LENGTH) => Shape::Bare,
+            (false, true) => Shape::Chunks,
         };
         let to_head = parts.method == http::Method::HEAD;
-        Some(Self { request: Incoming::new(head, body, shape), answer: Answer::Owed(answer), to_head, tunnel })
+        Some(Self { request: Incoming::new(head, body, shape), answer: Answer::Owed(answer), to_head, is_tunnel })
     }
 
     /// Takes a head from the front of `input`, and what follows it.
     fn begin(&mut self, cx: &mut Context<'_>, input: &[u8]) -> io::Result<usize> {
         let Answer::Owed(answer) = &mut self.answer else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        let (to_head, tunnel) = (self.to_head, &self.tunnel);
-        let read = Response::read(input, |head| Head::of(head, to_head, tunnel.as_ref()));
+        let (to_head, is_tunnel) = (self.to_head, self.is_tunnel);
+        let read = Response::read_ours(input, |head| Head::of(head, to_head, is_tunnel));
         // The engine writes heads whole.
         let Ok(Read::Whole(head, length)) = read else { return Err(io::ErrorKind::InvalidData.into()) };
         let behind = &input[length..];
@@ -148,11 +165,6 @@ impl Stream {
             Head::Interim(interim) => {
                 answer.send_informational(interim).map_err(broken)?;
                 Ok(length)
-            }
-            Head::Refused(refusal) => {
-                answer.send_response(refusal, true).map_err(broken)?;
-                self.answer = Answer::Whole;
-                Err(io::ErrorKind::InvalidData.into())
             }
             Head::Final(response, Framing::None | Framing::Length(0)) => {
                 answer.send_response(response, true).map_err(broken)?;
@@ -186,31 +198,23 @@ enum Head {
     Interim(http::Response<()>),
     /// How the body behind it ends, of one that is final.
     Final(http::Response<()>, Framing),
-    /// The program took a question for its own that it has not read.
-    Refused(http::Response<()>),
 }
 
 impl Head {
-    fn of(head: &Response<'_>, to_head: bool, tunnel: Option<&Tunnel>) -> Result<Self, HeadError> {
+    fn of(head: &Response<'_>, to_head: bool, is_tunnel: bool) -> Result<Self, HeadError> {
         let invalid = |_| HeadError::Status;
+        if is_tunnel && head.status == 101 {
+            // Over HTTP/2 success is 200, and the rest of the handshake is of HTTP/1 (RFC 8441 §5).
+            let mut agreed = response(head, 200).map_err(invalid)?;
+            agreed.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
+            return Ok(Self::Final(agreed, Framing::UntilClose));
+        }
         if head.is_interim() {
             return response(head, head.status).map(Self::Interim).map_err(invalid);
         }
-        let Some(tunnel) = tunnel.filter(|_| head.status == 101 || (200..300).contains(&head.status)) else {
-            return response(head, head.status)
-                .map(|answer| Self::Final(answer, head.framing(to_head)))
-                .map_err(invalid);
-        };
-        // Over HTTP/2 success is 200, and the rest of the handshake is of HTTP/1 (RFC 8441 §5). A program's own 200 is an
-        // answer, which the client would take for the beginning of the other protocol.
-        let mut agreed = response(head, 200).map_err(invalid)?;
-        let accept = agreed.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
-        let is_right = |key: &Key| accept.as_ref().is_some_and(|accept| key.is_answered_by(accept.as_bytes()));
-        if head.status == 101 && tunnel.key.as_ref().is_none_or(is_right) {
-            return Ok(Self::Final(agreed, Framing::UntilClose));
-        }
-        let refusal = http::Response::builder().status(502).header("x-portolan-error", "bad-upstream-reply").body(());
-        refusal.map(Self::Refused).map_err(invalid)
+        // For the same reason an answer that changes nothing is no success (RFC 9220 §3).
+        let status = if is_tunnel && (200..300).contains(&head.status) { 501 } else { head.status };
+        response(head, status).map(|answer| Self::Final(answer, head.framing(to_head))).map_err(invalid)
     }
 }
 
@@ -235,7 +239,7 @@ impl AsyncWrite for Stream {
 
     /// The end of an answer is in its own bytes; only that of another protocol is told so.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_tunnel = self.tunnel.is_some();
+        let is_tunnel = self.is_tunnel;
         Poll::Ready(match &mut self.answer {
             Answer::Begun(body) if is_tunnel => body.end(),
             _ => Ok(()),
@@ -268,7 +272,7 @@ impl Transport for Stream {
 
 impl Stream {
     fn break_off(&mut self) {
-        let reason = if self.tunnel.is_some() { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
+        let reason = if self.is_tunnel { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
         match &mut self.answer {
             Answer::Owed(answer) => answer.send_reset(reason),
             Answer::Begun(body) => body.reset(reason),

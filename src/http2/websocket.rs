@@ -5,6 +5,12 @@ use aws_lc_rs::{digest, rand};
 /// RFC 6455 §1.3
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// Whether a program that answers with `accept` has understood the question `key`.
+pub fn is_answer_to(key: &[u8], accept: &[u8]) -> bool {
+    let hashed = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat());
+    base64::<28>(hashed.as_ref()) == accept
+}
+
 /// A fresh `Sec-WebSocket-Key`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key([u8; 24]);
@@ -20,13 +26,6 @@ impl Key {
     /// What the program is asked.
     pub(super) fn asked(&self) -> &[u8] {
         &self.0
-    }
-
-    /// Whether that is the program's answer to this very question.
-    pub(super) fn is_answered_by(&self, accept: &[u8]) -> bool {
-        let asked = [&self.0[..], GUID].concat();
-        let hashed = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &asked);
-        base64::<28>(hashed.as_ref()) == accept
     }
 }
 
@@ -49,10 +48,10 @@ mod tests {
 
     #[test]
     fn the_answer_of_the_standards_own_example_is_right() {
-        let key = Key(*b"dGhlIHNhbXBsZSBub25jZQ==");
-        assert!(key.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert!(!key.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOO="));
-        assert!(!key.is_answered_by(b""));
+        let key = b"dGhlIHNhbXBsZSBub25jZQ==";
+        assert!(is_answer_to(key, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(!is_answer_to(key, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOO="));
+        assert!(!is_answer_to(key, b""));
     }
 
     #[test]

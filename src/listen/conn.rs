@@ -160,6 +160,9 @@ async fn next<S: Transport>(connection: &mut Connection<S>, deadlines: &Deadline
 async fn close<S: Transport>(mut leg: Leg<S>) {
     if poll_fn(|cx| Poll::Ready(leg.watch(cx))).await == Watch::Blind {
         linger(leg).await;
+    } else if leg.says_goodbye() {
+        // Who does not take it has left.
+        let _ = timeout(LINGER_TIME, poll_fn(|cx| leg.poll_shutdown(cx))).await;
     }
 }
 

@@ -86,6 +86,10 @@ impl Transport for Within {
         }
     }
 
+    fn says_goodbye(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     fn takes_trailers(&self) -> bool {
         matches!(self, Self::Stream(_))
     }

@@ -425,7 +425,7 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
     };
     let mut answer = Answer::typed(status, kind, body).with("x-portolan-error", page.cause.word().to_owned());
     if let Tongue::Grpc(_) = tongue {
-        answer = answer.with("grpc-status", grpc_status(page.status()).to_string());
+        answer = answer.with("grpc-status", grpc_status(page).to_string());
         answer = answer.with("grpc-message", grpc_message(line(page).trim_end()));
     }
     if let Some(route) = page.route {
@@ -443,9 +443,11 @@ fn told(page: &Page<'_>, tongue: Tongue) -> Answer {
     FIXED_FIELDS.iter().fold(answer, |answer, (name, value)| answer.with(*name, (*value).to_owned()))
 }
 
-/// What a call makes of a status of HTTP (gRPC's "HTTP to gRPC Status Code Mapping").
-fn grpc_status(status: u16) -> u8 {
-    match status {
+/// What a call makes of a status of HTTP (gRPC's "HTTP to gRPC Status Code Mapping"). Where the program was asked and did not
+/// answer in time it may have acted: DEADLINE_EXCEEDED, as UNAVAILABLE invites to ask again.
+fn grpc_status(page: &Page) -> u8 {
+    match page.status() {
+        _ if page.cause == Cause::UpstreamTimeout => 4,
         400 | 431 => 13,
         401 => 16,
         403 => 7,

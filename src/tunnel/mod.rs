@@ -135,12 +135,13 @@ where
         let this = self.get_mut();
         let before = this.up.count + this.down.count;
         let up_done = this.up.poll(cx, &mut this.client, &mut this.upstream);
+        if let Poll::Ready(Err(error)) = up_done {
+            // Before the other direction is looked at: whoever was told of the break reads an end where there is none.
+            return Poll::Ready((this.counts(), End::Failed(error)));
+        }
         let down_done = this.down.poll(cx, &mut this.upstream, &mut this.client);
-        for done in [&up_done, &down_done] {
-            if let Poll::Ready(Err(error)) = done {
-                let error = io::Error::new(error.kind(), error.to_string());
-                return Poll::Ready((this.counts(), End::Failed(error)));
-            }
+        if let Poll::Ready(Err(error)) = down_done {
+            return Poll::Ready((this.counts(), End::Failed(error)));
         }
         let half_closed = up_done.is_ready() || down_done.is_ready();
         if up_done.is_ready() && down_done.is_ready() {

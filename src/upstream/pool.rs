@@ -76,7 +76,7 @@ impl Pools {
         if endpoint.protocol() == Protocol::Http {
             return self.kept_alone(id);
         }
-        let shared = if may_leave { None } else { self.shared(id) };
+        let shared = if may_leave && endpoint.protocol() != Protocol::H2c { None } else { self.shared(id) };
         shared.or_else(|| self.kept_alone(id))
     }
 
@@ -105,7 +105,7 @@ impl Pools {
         None
     }
 
-    /// A new connection. Whoever may leave HTTP for another protocol gets one for itself.
+    /// A new connection. Whoever may leave HTTP for another protocol gets one for itself, where the program speaks HTTP/1.
     pub async fn dial(
         self: &Rc<Self>,
         endpoint: &Endpoint,

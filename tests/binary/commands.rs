@@ -83,7 +83,7 @@ fn every_command_has_help_of_its_own() {
 #[test]
 fn what_cannot_be_meant_is_usage_and_exits_2() {
     let folder = Folder::with_table(TOWN);
-    let wrong: [&[&str]; 9] = [
+    let wrong: [&[&str]; 10] = [
         &["--lisen", "localhost:0"],
         &["check", "--lisen"],
         &["serve", "--listen"],
@@ -93,6 +93,7 @@ fn what_cannot_be_meant_is_usage_and_exits_2() {
         &["completions", "klingon"],
         &["explain"],
         &["explain", "GET", "http://a b/"],
+        &["explain", "ftp://localhost/"],
     ];
     for arguments in wrong {
         let said = say(&folder, arguments);
@@ -205,6 +206,13 @@ fn explain_takes_a_method_a_host_and_fields() {
     answers(&["http://docs.town.localhost"], "docs");
     answers(&["http://a.b.mail.localhost/"], "mail");
     answers(&["[::1]/anything"], "web");
+}
+
+#[test]
+fn explain_takes_https_as_it_takes_http() {
+    let folder = Folder::with_table("[routes]\nall = { path = \"/\", to = 1 }\n");
+    let said = say(&folder, &["explain", "https://docs.localhost/a?b"]);
+    assert_eq!((said.out.lines().next(), said.code), (Some("GET https://docs.localhost/a?b"), 0));
 }
 
 #[test]

@@ -169,6 +169,14 @@ async fn s48_pieces_of_a_body_go_on_as_they_come() {
 }
 
 #[tokio::test]
+async fn t31_an_answer_with_as_many_fields_as_there_may_be_is_passed_on() {
+    let fields = "x-many: 1\r\n".repeat(99);
+    let answer = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok");
+    let (_, answer, _) = exchanged(&get("/", &[]), None, &answer).await;
+    assert_eq!((answer.text().as_str(), answer.all("x-many").len()), ("ok", 99));
+}
+
+#[tokio::test]
 async fn s44_f17_trailers_of_an_answer_follow_its_body() {
     let trailers = "Grpc-Status: 0\r\nx-sum: 1\r\nx-sum: 2\r\ncontent-length: 5\r\nconnection: close\r\n";
     for fields in [&[][..], &[("te", "trailers")]] {

@@ -9,6 +9,7 @@ use crate::harness::{
 /// What gRPC calls that which has no answer, and what nobody implements.
 const UNAVAILABLE: &str = "14";
 const UNIMPLEMENTED: &str = "12";
+const DEADLINE_EXCEEDED: &str = "4";
 
 /// What a gRPC client asks.
 fn call(path: &str) -> Fields {
@@ -118,6 +119,14 @@ async fn s68_grpc_gets_errors_of_ours_as_its_own() {
 }
 
 #[tokio::test]
+async fn s68_a_program_that_was_asked_and_does_not_answer_in_time_may_have_acted() {
+    let (mut client, program, _proxy) = from_h2("timeout = \"200ms\"").await;
+    let stream = client.asks(&call("/shop.Cart/Add")).await;
+    let _asked = program.connection().await;
+    is_grpc_error(&client.answer(stream).await, DEADLINE_EXCEEDED);
+}
+
+#[tokio::test]
 async fn s68_the_message_of_an_error_is_one_line_of_visible_characters() {
     let proxy = proxy("[routes.app]\npath = \"/app\"\nto = 1");
     let mut client = proxy.connect_h2().await;
@@ -152,7 +161,7 @@ async fn an_error_of_a_call_leaves_its_connection_to_others() {
     client.data(stream, "\0\0\0\0\0", true).await;
     let mut connection = program.connection().await;
     connection.request().await;
-    is_grpc_error(&client.answer(stream).await, UNAVAILABLE);
+    is_grpc_error(&client.answer(stream).await, DEADLINE_EXCEEDED);
     let stream = client.asks(&get("/", &[])).await;
     program.connection().await.answers(OK).await;
     assert_eq!(client.answer(stream).await.text(), "ok");

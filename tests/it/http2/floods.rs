@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     harness::{
         ALONE, Origin, Proxy,
-        h2::{Code, END_HEADERS, END_STREAM, Ended, Event, Fields, Frame, Peer, get, kind, request, setting},
+        h2::{ACK, Code, END_HEADERS, END_STREAM, Ended, Event, Fields, Frame, Peer, get, kind, request, setting},
         is_alone,
     },
     robustness::between,
@@ -216,6 +216,16 @@ async fn t32_a_client_that_pings_without_end_is_sent_away() {
     assert_eq!(fate, Fate::SentAway(Code::EnhanceYourCalm));
     let (client, proxy, _origin) = warm().await;
     flood(client, &proxy, false, |number| Frame::ping((number as u64).to_be_bytes()).bytes()).await;
+}
+
+#[tokio::test]
+async fn t32_a_client_that_answers_pings_that_nobody_sent_is_sent_away() {
+    if !alone("t32_a_client_that_answers_pings_that_nobody_sent_is_sent_away") {
+        return;
+    }
+    let (client, proxy, _origin) = warm().await;
+    let fate = flood(client, &proxy, true, |_| Frame::new(kind::PING, ACK, 0, &[0; 8][..]).bytes()).await;
+    assert_eq!(fate, Fate::SentAway(Code::EnhanceYourCalm));
 }
 
 #[tokio::test]

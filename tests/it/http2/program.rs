@@ -114,6 +114,41 @@ async fn s23_fields_of_one_connection_do_not_reach_a_program_of_http2() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_no_valid_url_is_escaped() {
+    let (seen, _) = forwarded(&get("/a<b>`c?d\"<e>", &[])).await;
+    assert_eq!(seen.field(":path"), Some("/a%3Cb%3E`c?d%22%3Ce%3E".replace('`', "%60").as_str()));
+}
+
+#[tokio::test]
+async fn t31_as_many_fields_as_there_may_be_reach_a_program_of_http2_on_every_connection() {
+    let fields = vec!["x-many: 1"; 98];
+    let (mut client, program, _proxy) = to_h2("").await;
+    client.send(get("/", &fields)).await;
+    let mut connection = program.h2_connection().await;
+    assert_eq!(connection.answers("ok").await.all("x-many").len(), 98);
+    assert_eq!(client.response().await.text(), "ok");
+    client.send(get("/", &fields)).await;
+    assert_eq!(connection.answers("ok").await.all("x-many").len(), 98);
+    assert_eq!(client.response().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_said_in_http2_is_refused_once() {
+    // Escaped it is longer than a path may be there.
+    let path = format!("/{}", "<".repeat(30_000));
+    let (mut client, program, _proxy) = to_h2("").await;
+    for _ in 0..2 {
+        client.send(get(&path, &[])).await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.cause()), (400, Some("bad-request")));
+    }
+    let mut connection = program.h2_connection().await;
+    client.send(get("/next", &[])).await;
+    assert_eq!(connection.answers("ok").await.field(":path"), Some("/next"));
+    program.is_left_alone();
+}
+
+#[tokio::test]
 async fn s33_a_request_without_a_body_ends_with_its_head() {
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
         let (mut client, program, _proxy) = to_h2("").await;
@@ -212,9 +247,15 @@ async fn f17_trailers_of_a_request_reach_a_program_of_http2() {
 
 #[tokio::test]
 async fn s44_f17_trailers_of_an_answer_reach_who_can_take_them() {
+    for fields in [&[("trailer", "x-sum")][..], &[("trailer", "x-sum"), ("content-length", "2")]] {
+        trailers_reach_who_can_take_them(&status("200", fields)).await;
+    }
+}
+
+async fn trailers_reach_who_can_take_them(head: &Fields) {
     let answers = async |connection: &mut Peer| {
         let seen = connection.request().await;
-        connection.head(seen.stream, &status("200", &[("trailer", "x-sum")]), false).await;
+        connection.head(seen.stream, head, false).await;
         connection.data(seen.stream, "ok", false).await;
         connection.head(seen.stream, &Fields::of(&[("x-sum", "1"), ("x-sum", "2")]), true).await;
     };
