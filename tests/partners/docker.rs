@@ -1,8 +1,8 @@
 //! Routes to containers of a real Docker: while a container is restarted, killed and frozen, and while its engine is
 //! restarted, fifty requests a second go on, and not one of them fails for which somebody was going to answer.
 //!
-//! The engine is Debian's, with data, sockets and a network of its own; its one image is made here, of busybox. Docker's own
-//! command reaches it through a `[tcp]` route, too.
+//! The engine is Debian's, with data, sockets and a network of its own; its one image is made here, of busybox. Docker's
+//! own command reaches it through a `[tcp]` route, too.
 
 use std::{
     fs, future,
