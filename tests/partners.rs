@@ -30,6 +30,8 @@ mod dev_servers;
 mod docker;
 #[path = "partners/grpc.rs"]
 mod grpc;
+#[path = "partners/grpc_web.rs"]
+mod grpc_web;
 #[path = "partners/https.rs"]
 mod https;
 #[path = "partners/installed.rs"]
@@ -235,6 +237,24 @@ fn a_websocket_of_the_node_library_ws_passes_as_it_is() {
 #[test]
 fn a_websocket_of_the_python_library_websockets_passes_as_it_is() {
     installed::with(&[Node, Python, Curl], || assert_websocket_passes(&program::python("echo.py")));
+}
+
+#[test]
+fn an_upgrade_of_node_to_a_protocol_of_its_own_passes_in_cleartext_and_over_tls() {
+    installed::with(&[Node, Curl], || {
+        let server = program::node("upgrade.cjs", &[]);
+        let portolan = Portolan::serving(&format!("[routes]\nshout = {{ path = '/', to = {} }}\n", server.port()));
+        let authority = portolan.authority();
+
+        let secure = portolan.secure_url_of_host("localhost", "/");
+        for url in [format!("http://{}/", server.address()), portolan.url("/"), secure] {
+            let mut client = Command::new("node");
+            client.arg(installed::source("clients/upgrade.cjs")).arg(&url).env("NODE_EXTRA_CA_CERTS", &authority);
+            let report: Value = serde_json::from_str(&run(&mut client)).unwrap();
+            let expected = json!({ "protocol": "shout", "heard": ["HELLO", "WHO", "GOES", "THERE", "GOODBYE"] });
+            assert_eq!(report, expected, "at {url}");
+        }
+    });
 }
 
 /// Flask as a person would route to it: its own paths begin with `/api`.

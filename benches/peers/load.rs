@@ -1,39 +1,21 @@
-//! The load: wrk with one thread, and what it has to say at the end.
+//! The load: who makes it in which protocol, and what there is to say at the end.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Child, leashed};
+use crate::child::Child;
+use crate::h2load::H2load;
 use crate::machine::Machine;
 use crate::scenario::Scenario;
+use crate::wrk::Wrk;
 
-/// Marks the line that is meant for us in what wrk prints.
-const MARK: &str = "peers:";
-
-/// Makes wrk print its figures as JSON, which its own report rounds.
-const REPORT: &str = r#"
-done = function(summary, latency, requests)
-    io.write(string.format(
-        'peers: {"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,' ..
-        '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n',
-        summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
-        summary.errors.connect, summary.errors.read, summary.errors.write,
-        summary.errors.status, summary.errors.timeout))
-end
-"#;
-
-/// wrk, prepared for one scenario.
-pub(crate) struct Load {
-    wrk: PathBuf,
-    script: PathBuf,
-    scenario: Scenario,
+/// A load generator, prepared for one scenario.
+pub(crate) enum Load {
+    Http1(Wrk),
+    Http2(H2load),
 }
 
-/// What one run of wrk measured.
+/// What one run of a load generator measured.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) requests: u64,
@@ -54,30 +36,27 @@ pub(crate) struct Errors {
 }
 
 impl Load {
-    pub(crate) fn prepare(wrk: &Path, machine: &Machine, scenario: Scenario) -> Result<Self> {
-        let script = machine.empty_folder("wrk")?.join(format!("{}.lua", scenario.name()));
-        fs::write(&script, scenario.headers() + REPORT).context("cannot write the script for wrk")?;
-        Ok(Self { wrk: wrk.to_path_buf(), script, scenario })
+    pub(crate) fn prepare(machine: &Machine, scenario: Scenario) -> Result<Self> {
+        match scenario.is_http2() {
+            true => H2load::prepare(machine, scenario).map(Self::Http2),
+            false => Wrk::prepare(machine, scenario).map(Self::Http1),
+        }
     }
 
-    /// Starts wrk against a port; `finish` waits for its end.
+    /// Starts the load against a port; `finish` waits for its end.
     pub(crate) fn start(&self, port: u16, seconds: u32) -> Result<Child> {
-        let clients = self.scenario.clients();
-        let mut command = leashed(&self.wrk);
-        command
-            .args(["-t1", &format!("-c{clients}"), &format!("-d{seconds}s"), "-s"])
-            .arg(&self.script)
-            .arg(format!("http://127.0.0.1:{port}{}", self.scenario.path()))
-            .stdout(Stdio::piped());
-        Child::start(&mut command)
+        match self {
+            Self::Http1(wrk) => wrk.start(port, seconds),
+            Self::Http2(h2load) => h2load.start(port, seconds),
+        }
     }
 
-    pub(crate) fn finish(wrk: Child) -> Result<Outcome> {
-        let report = wrk.output()?;
-        let figures = report.lines().find_map(|line| line.strip_prefix(MARK));
-        let figures =
-            figures.with_context(|| format!("wrk found nobody to ask or broke off, and said: {:?}", report.trim()))?;
-        serde_json::from_str(figures).with_context(|| format!("wrk's figures cannot be read: {figures}"))
+    pub(crate) fn finish(&self, load: Child) -> Result<Outcome> {
+        let report = load.output()?;
+        match self {
+            Self::Http1(_) => Wrk::read(&report),
+            Self::Http2(h2load) => h2load.read(&report),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
 
 mod child;
+mod h2load;
 mod load;
 mod machine;
 mod origin;
@@ -13,6 +14,7 @@ mod peer;
 mod report;
 mod round;
 mod scenario;
+mod wrk;
 
 use std::fs;
 use std::path::PathBuf;
@@ -79,8 +81,6 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Vec<String>> {
     let machine = Machine::divide()?;
     child::end_all_on_a_signal()?;
-    let wrk =
-        machine.find("wrk").context("wrk makes the load and is not installed; `benches/peers/setup` installs it")?;
     let origin = Origin::start()?;
     let mut bench = Bench { args, machine: &machine, origin: &origin, left_out: Vec::new() };
     let programs = bench.programs();
@@ -88,7 +88,13 @@ fn run(args: &Args) -> Result<Vec<String>> {
 
     let mut scenarios = Vec::new();
     for scenario in args.scenarios() {
-        let load = Load::prepare(&wrk, &machine, scenario)?;
+        let load = match Load::prepare(&machine, scenario) {
+            Ok(load) => load,
+            Err(error) => {
+                bench.leave_out(scenario.name(), &error);
+                continue;
+            }
+        };
         let results = bench.measure(scenario, &load, &programs);
         println!("{}", results.text());
         scenarios.push(results);
@@ -192,7 +198,9 @@ impl Bench<'_> {
     }
 
     fn start(&mut self, scenario: Scenario, programs: &[Program]) -> Vec<Contender> {
-        let mut contenders = vec![Contender::of(Running::direct(self.origin.port))];
+        // The origin speaks no HTTP/2.
+        let direct = (!scenario.is_http2()).then(|| Running::direct(self.origin.port));
+        let mut contenders: Vec<_> = direct.into_iter().map(Contender::of).collect();
         for program in programs {
             for (label, work) in parts(scenario, program.peer) {
                 match program.start(label.clone(), self.machine, self.origin.port, work) {
@@ -228,7 +236,8 @@ fn parts(scenario: Scenario, peer: Peer) -> Vec<(String, Work)> {
             TABLES.map(|routes| (format!("{} with {routes} routes", peer.name()), Work::Requests(routes))).into()
         }
         Scenario::Tcp if peer.moves_bytes() => vec![(peer.name().into(), Work::Bytes)],
-        Scenario::Routes | Scenario::Tcp => Vec::new(),
+        Scenario::H2 | Scenario::H2Single if peer.passes_streams() => vec![(peer.name().into(), Work::Streams)],
+        Scenario::Routes | Scenario::Tcp | Scenario::H2 | Scenario::H2Single => Vec::new(),
         _ => vec![(peer.name().into(), Work::Requests(1))],
     }
 }

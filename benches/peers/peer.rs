@@ -93,6 +93,11 @@ impl Peer {
         self == Self::Haproxy || self.is_portolan()
     }
 
+    /// Whether it has its say in HTTP/2: who is known for it, and we.
+    pub(crate) fn passes_streams(self) -> bool {
+        matches!(self, Self::Nginx | Self::Haproxy) || self.is_portolan()
+    }
+
     /// Finds the peer among what is installed; the error says what is missing.
     pub(crate) fn locate(self, machine: &Machine) -> Result<Program> {
         let binary = match self {
@@ -155,7 +160,7 @@ impl Program {
         let mut command = self.command(&site)?;
         command.env("HOME", &site.folder).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let mut child = Child::start(&mut command)?;
-        let seen = wait_until_it_forwards(&mut child, site.port, &log)?;
+        let seen = wait_until_it_forwards(&mut child, &site, &log)?;
         let lacks = if work == Work::Bytes { Vec::new() } else { lacking(&seen) };
         Ok(Running { label, port: site.port, lacks, child: Some(child) })
     }
@@ -168,14 +173,14 @@ impl Program {
             Peer::Nginx => command.arg("-e").arg("stderr").arg("-c").arg(site.nginx()?),
             Peer::Haproxy => {
                 let template = match site.work {
-                    Work::Requests(_) => include_str!("conf/haproxy.cfg"),
+                    Work::Requests(_) | Work::Streams => include_str!("conf/haproxy.cfg"),
                     Work::Bytes => include_str!("conf/haproxy-tcp.cfg"),
                 };
                 command.arg("-db").arg("-f").arg(site.write("haproxy.cfg", template)?)
             }
             Peer::Portolan | Peer::Before => {
                 let listen = match site.work {
-                    Work::Requests(_) => format!("127.0.0.1:{}", site.port),
+                    Work::Requests(_) | Work::Streams => format!("127.0.0.1:{}", site.port),
                     // That port is the TCP route's.
                     Work::Bytes => "127.0.0.1:0".into(),
                 };
@@ -226,15 +231,27 @@ impl Site<'_> {
     /// As root nginx would hand its work to a user who may not enter our folder.
     fn nginx(&self) -> Result<PathBuf> {
         let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
-        self.write("nginx.conf", &include_str!("conf/nginx.conf").replace("@USER@", user))
+        let template = include_str!("conf/nginx.conf").replace("@USER@", user);
+        self.write(
+            "nginx.conf",
+            &match self.work {
+                // A port of its speaks the one or the other.
+                Work::Streams => template.replace("backlog=4096;", "backlog=4096 http2;"),
+                Work::Requests(_) | Work::Bytes => template,
+            },
+        )
     }
 
     /// One route that takes all; the others are half paths and half hosts, as many as asked for.
     fn portolan(&self) -> Result<PathBuf> {
         let to = format!("to = \"127.0.0.1:{}\"", self.origin);
-        let Work::Requests(routes) = self.work else {
-            let route = format!("db = {{ listen = \"127.0.0.1:{}\", {to} }}", self.port);
-            return self.write("portolan.toml", &format!("[tcp]\n{route}\n"));
+        let routes = match self.work {
+            Work::Requests(routes) => routes,
+            Work::Streams => 1,
+            Work::Bytes => {
+                let route = format!("db = {{ listen = \"127.0.0.1:{}\", {to} }}", self.port);
+                return self.write("portolan.toml", &format!("[tcp]\n{route}\n"));
+            }
         };
         let others = (1..routes).map(|number| match number % 2 {
             0 => format!("r{number} = {{ host = \"h{number}.localhost\", {to} }}\n"),
@@ -258,13 +275,17 @@ impl Running {
 }
 
 /// Asks until an answer comes from the origin; returns the head that the origin saw.
-fn wait_until_it_forwards(child: &mut Child, port: u16, log: &Path) -> Result<String> {
+fn wait_until_it_forwards(child: &mut Child, site: &Site<'_>, log: &Path) -> Result<String> {
     let deadline = Instant::now() + STARTUP;
     loop {
-        if let Ok(answer) = ask_for_the_head(port)
-            && answer.starts_with("HTTP/1.1 200")
+        let answer = match site.work {
+            Work::Streams => ask_for_the_head_in_http2(site.machine, site.port),
+            Work::Requests(_) | Work::Bytes => ask_for_the_head(site.port),
+        };
+        if let Ok(head) = answer
+            && head.starts_with("GET /head ")
         {
-            return Ok(answer);
+            return Ok(head);
         }
         if let Some(status) = child.ended() {
             bail!("it ended ({status}) before it forwarded a request{}", last_words(log));
@@ -280,7 +301,16 @@ fn ask_for_the_head(port: u16) -> io::Result<String> {
     write!(stream, "GET /head HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let body = answer.strip_prefix("HTTP/1.1 200").and_then(|answer| answer.split_once("\r\n\r\n"));
+    Ok(body.map(|(_, head)| head.to_owned()).unwrap_or_default())
+}
+
+/// nghttp is of the same package as h2load, and prints what it gets.
+fn ask_for_the_head_in_http2(machine: &Machine, port: u16) -> io::Result<String> {
+    let nghttp = machine.find("nghttp").ok_or(io::ErrorKind::NotFound)?;
+    let timeout = format!("--timeout={}", STARTUP.as_secs());
+    let output = Command::new(nghttp).arg(timeout).arg(format!("http://127.0.0.1:{port}/head")).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn lacking(answer: &str) -> Vec<&'static str> {

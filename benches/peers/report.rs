@@ -31,6 +31,8 @@ pub(crate) struct Results {
     pub(crate) scenario: &'static str,
     pub(crate) description: &'static str,
     pub(crate) clients: u32,
+    /// How many answers each of them waits for at the same time.
+    pub(crate) streams: u32,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct Row {
 impl Results {
     pub(crate) fn new(scenario: Scenario, rows: Vec<Row>) -> Self {
         let (name, description) = (scenario.name(), scenario.description());
-        Self { scenario: name, description, clients: scenario.clients(), rows }
+        Self { scenario: name, description, clients: scenario.clients(), streams: scenario.streams(), rows }
     }
 
     /// The table and, below it, whatever makes a row not comparable.
@@ -53,7 +55,12 @@ impl Results {
         let baselines = self.baselines();
         let mut lines = vec![headings(&baselines)];
         lines.extend(self.rows.iter().map(|row| row.cells(&baselines)));
-        let notes = self.rows.iter().flat_map(|row| row.notes(self.clients)).chain(self.who_waited());
+        let notes = self
+            .rows
+            .iter()
+            .flat_map(|row| row.notes(self.clients * self.streams))
+            .chain(self.who_waited())
+            .chain(self.who_answered());
         let notes: Vec<String> = notes.map(|note| format!("  {note}\n")).collect();
         let notes = notes.concat();
         format!("{}: {}; {} clients\n{}{notes}", self.scenario, self.description, self.clients, aligned(&lines))
@@ -63,6 +70,15 @@ impl Results {
         let names: Vec<_> = self.rows.iter().filter(|row| row.waited()).map(|row| row.proxy.as_str()).collect();
         let names = (!names.is_empty()).then(|| names.join(", "))?;
         Some(format!("not busy, so that requests/s tells of the load and not of the proxy: {names}"))
+    }
+
+    /// How many requests each answered in the time in which nginx answered one.
+    fn who_answered(&self) -> Option<String> {
+        let nginx = self.rows.iter().find(|row| row.proxy == "nginx")?;
+        let others = self.rows.iter().filter(|row| row.proxy != nginx.proxy);
+        let ratios = others.filter_map(|row| Some(format!("{} {:.2}", row.proxy, row.rate_beside(nginx)?)));
+        let ratios: Vec<_> = ratios.collect();
+        (!ratios.is_empty()).then(|| format!("requests/s / nginx: {}", ratios.join(", ")))
     }
 
     /// Whom the others are compared with: the first table where tables are compared, else the better of the two best
@@ -89,6 +105,12 @@ impl Row {
         median(self.costs().zip(baseline.costs()).map(|(own, base)| own.us_per_request() / base.us_per_request()))
     }
 
+    /// The same of requests/s.
+    fn rate_beside(&self, other: &Self) -> Option<f64> {
+        let rates = self.samples.iter().zip(&other.samples);
+        median(rates.map(|(own, other)| own.requests_per_second() / other.requests_per_second()))
+    }
+
     /// Half the distance between the cheapest and the dearest round, as a share of the median.
     fn spread(&self) -> Option<f64> {
         let sums: Vec<f64> = self.costs().map(|cost| cost.us_per_request()).collect();
@@ -101,9 +123,10 @@ impl Row {
         self.samples.iter().fold(Errors::default(), |sum, sample| sum.plus(&sample.load.errors))
     }
 
-    /// Without those that replace what the end of the warm-up broke off: at most one for each client in each round.
-    fn upstream_connections_per_request(&self, clients: u32) -> f64 {
-        let opened = |sample: &Sample| sample.upstream_connections.saturating_sub(clients.into());
+    /// Without those that replace what the end of the warm-up broke off: at most one for each request under way in each
+    /// round.
+    fn upstream_connections_per_request(&self, at_once: u32) -> f64 {
+        let opened = |sample: &Sample| sample.upstream_connections.saturating_sub(at_once.into());
         let opened: u64 = self.samples.iter().map(opened).sum();
         let requests: u64 = self.samples.iter().map(|sample| sample.load.requests).sum();
         opened as f64 / requests.max(1) as f64
@@ -135,9 +158,9 @@ impl Row {
         median(self.costs().map(|cost| cost.busy)).is_some_and(|busy| busy < BUSY)
     }
 
-    fn notes(&self, clients: u32) -> Vec<String> {
+    fn notes(&self, at_once: u32) -> Vec<String> {
         let is_proxy = self.costs().next().is_some();
-        let opened = self.upstream_connections_per_request(clients);
+        let opened = self.upstream_connections_per_request(at_once);
         let errors = self.errors().in_words().map(|words| format!("! {}: {words}", self.proxy));
         let lacks = (!self.lacks.is_empty()).then(|| format!("{} does not add {}", self.proxy, self.lacks.join(", ")));
         let opens = (is_proxy && opened > KEEPS_CONNECTIONS)

@@ -11,7 +11,8 @@ use crate::load::{Load, Outcome};
 use crate::origin::Origin;
 use crate::peer::Running;
 
-/// Seconds of load that do not count: caches, just-in-time compilers and connection pools fill. wrk knows no fraction.
+/// Seconds of load that do not count: caches, just-in-time compilers and connection pools fill. The load
+/// generators know no fraction.
 const WARM_UP: u32 = 1;
 
 /// Between load and account, so that closing the connections belongs to the turn that opened them.
@@ -51,14 +52,14 @@ impl Cost {
 }
 
 pub(crate) fn measure(running: &Running, load: &Load, origin: &Origin, seconds: u32) -> Result<Sample> {
-    Load::finish(load.start(running.port, WARM_UP)?)?;
+    load.finish(load.start(running.port, WARM_UP)?)?;
     thread::sleep(SETTLE);
     let (before, connections) = (running.usage(), origin.connections());
-    let wrk = load.start(running.port, seconds)?;
+    let running_load = load.start(running.port, seconds)?;
     // The memory is read while the clients are connected.
     thread::sleep(Duration::from_secs(seconds.into()).mul_f64(0.8));
     let under_load = running.usage();
-    let outcome = Load::finish(wrk)?;
+    let outcome = load.finish(running_load)?;
     thread::sleep(SETTLE);
     let upstream_connections = origin.connections() - connections;
     let usages = before.zip(under_load).zip(running.usage());

@@ -19,6 +19,9 @@ pub(crate) enum Scenario {
     Connections,
     Routes,
     Tcp,
+    H2,
+    #[value(name = "h2-single")]
+    H2Single,
 }
 
 /// What a proxy is told to do.
@@ -26,6 +29,8 @@ pub(crate) enum Scenario {
 pub(crate) enum Work {
     /// Pass requests on, by a table of so many routes.
     Requests(usize),
+    /// Pass the requests of HTTP/2 on, by one route.
+    Streams,
     /// Pass bytes on, whatever they are.
     Bytes,
 }
@@ -81,6 +86,8 @@ impl Scenario {
             Self::Connections => "connections",
             Self::Routes => "routes",
             Self::Tcp => "tcp",
+            Self::H2 => "h2",
+            Self::H2Single => "h2-single",
         }
     }
 
@@ -95,16 +102,32 @@ impl Scenario {
             Self::Connections => "an answer of 13 bytes, many clients",
             Self::Routes => "an answer of 13 bytes, by a small and by a large route table",
             Self::Tcp => "10 MB for each small question, as raw bytes: 100 of them are 1 GB",
+            Self::H2 => "an answer of 13 bytes in HTTP/2, 32 streams at once on each connection",
+            Self::H2Single => "an answer of 13 bytes in HTTP/2, one stream at a time on each connection",
         }
     }
 
-    /// How many clients ask at the same time, each waiting for its answer.
+    /// How many clients ask at the same time, each on a connection of its own and waiting for its answers.
     pub(crate) fn clients(self) -> u32 {
         match self {
             Self::Body10M | Self::Tcp => 4,
             Self::Connections => 1000,
+            Self::H2 | Self::H2Single => 16,
             _ => 64,
         }
+    }
+
+    /// How many answers each client waits for at the same time.
+    pub(crate) fn streams(self) -> u32 {
+        match self {
+            Self::H2 => 32,
+            _ => 1,
+        }
+    }
+
+    /// Whether the clients speak HTTP/2, by prior knowledge; the origin does not.
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2Single)
     }
 
     pub(crate) fn path(self) -> &'static str {

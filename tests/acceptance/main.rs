@@ -1,5 +1,5 @@
-//! The promises that take minutes to keep: 500 edits under load without a failure, bodies of 10 GB in no memory, half
-//! an hour among broken clients and programs.
+//! The promises that take minutes to keep: 500 edits under load without a failure, bodies of 10 GB in no memory, floods
+//! and stalled streams that delay nobody, half an hour among broken clients and programs.
 //!
 //! `cargo test` runs a short form. The long one, with its figures:
 //! `PORTOLAN_ACCEPTANCE=full cargo test --release --test acceptance`; `PORTOLAN_SOAK_MINUTES` makes the half hour
@@ -15,8 +15,13 @@ mod chance;
 #[path = "../binary/client.rs"]
 mod client;
 mod edits;
+mod floods;
 #[path = "../binary/folder.rs"]
 mod folder;
+#[expect(dead_code, reason = "shared with the tests of HTTP/2, which need more of it")]
+#[path = "../it/harness/h2/frame.rs"]
+mod frame;
+mod latencies;
 #[expect(dead_code, reason = "shared with the tests of the binary, which need more of it")]
 #[path = "../binary/origin.rs"]
 mod origin;
@@ -24,6 +29,7 @@ mod origin;
 #[path = "../binary/program.rs"]
 mod program;
 mod soak;
+mod stalled;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -79,6 +85,23 @@ fn what_is_right_stays_right_and_nothing_grows_among_broken_clients_and_programs
         Err(_) => 0.1,
     };
     soak::run(Duration::from_secs_f64(minutes * 60.0));
+}
+
+#[test]
+fn s61_a_stalled_stream_delays_no_other_on_its_connection() {
+    let _alone = alone();
+    // The slowest of a short run, here as below, tell of the machine, on which other tests run as well.
+    let (blocks, percent) = if is_full() { (200, 99) } else { (20, 50) };
+    for program in [stalled::Program::Http1, stalled::Program::Http2] {
+        stalled::run(program, blocks, percent);
+    }
+}
+
+#[test]
+fn t32_frames_without_end_on_one_connection_hardly_delay_another() {
+    let _alone = alone();
+    let (turns, percent) = if is_full() { (40, 99) } else { (8, 50) };
+    floods::FLOODS.iter().for_each(|flood| floods::run(flood, turns, percent));
 }
 
 fn bytes() -> u64 {

@@ -1,14 +1,15 @@
 //! Routes to containers of a real Docker: while a container is restarted, killed and frozen, and while its engine is
 //! restarted, fifty requests a second go on, and not one of them fails for which somebody was going to answer.
 //!
-//! The engine is Debian's, with data, sockets and a network of its own; its one image is made here, of busybox.
+//! The engine is Debian's, with data, sockets and a network of its own; its one image is made here, of busybox. Docker's
+//! own command reaches it through a `[tcp]` route, too.
 
 use std::{
     fs, future,
-    io::{self, Write as _},
+    io::{self, Seek as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, mpsc},
     thread,
@@ -209,6 +210,28 @@ fn an_engine_is_restarted_that_takes_its_container_along_and_the_pages_tell() {
     });
 }
 
+#[test]
+fn dockers_own_command_speaks_to_a_container_through_a_tcp_route_to_the_engines_socket() {
+    alone::with(&[Docker], || {
+        let engine = Engine::start(&[]);
+        engine.runs("web", &[]);
+        let to = format!("unix:{}", engine.socket().display());
+        let _portolan = Portolan::serving(&format!("[tcp]\nengine = {{ listen = 2375, to = '{to}' }}\n"));
+        let words: String = (0..1_000_000).map(|number| format!("{number}\n")).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(words.as_bytes()).unwrap();
+
+        for host in [engine.host(), "tcp://127.0.0.1:2375".to_owned()] {
+            file.rewind().unwrap();
+            let mut exec = engine.command();
+            exec.env("DOCKER_HOST", &host).args(["exec", "--interactive", "web", "/bin/busybox", "cat"]);
+            // It ends when its input does: the one direction is closed while the other is still used.
+            let said = run(exec.stdin(file.try_clone().unwrap()));
+            assert!(said == words, "{} of {} bytes came back at {host}", said.len(), words.len());
+        }
+    });
+}
+
 /// A proxy with a route that waits for the container `web`, and one that does not; both have led there already.
 fn in_front_of(engine: &Engine) -> Portolan {
     let table = "[routes]
@@ -282,7 +305,11 @@ impl Engine {
 
     /// How `DOCKER_HOST` names it.
     fn host(&self) -> String {
-        format!("unix://{}", self.folder.path().join("docker.sock").display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
     }
 
     /// Drives it with Docker's own command.

@@ -16,7 +16,7 @@ use std::{
 pub(crate) enum Tool {
     /// Python with Flask, Django, FastAPI, uvicorn, hypercorn, websockets, grpcio, debugpy and what talks to databases.
     Python,
-    /// Node with Vite, Next, webpack, Angular, Express, ws and playwright-core.
+    /// Node with Vite, Next, webpack, Angular, Express, Connect, ws and playwright-core.
     Node,
     /// The browser that `browser.mjs` drives.
     Chromium,
@@ -51,7 +51,7 @@ impl Tool {
         match self {
             Self::Python => folder().join("venv/bin/hypercorn"),
             // The last one that came in: an older installation has not got it.
-            Self::Node => node_modules().join("next"),
+            Self::Node => node_modules().join("@connectrpc"),
             Self::Chromium => PathBuf::from("/usr/bin/chromium"),
             Self::Curl => PathBuf::from("/usr/bin/curl"),
             Self::Docker if !rustix::process::geteuid().is_root() => {
