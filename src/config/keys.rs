@@ -119,7 +119,7 @@ const STATUS: Form = Integer(200, 599);
 const PORT: Form = Integer(1, 65_535);
 /// That a bare word names a service is left to the checker.
 const TARGET_TEXT: Form = Text(
-    r"^([!#-'*+.^-`|~0-9A-Za-z-]+|:[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|http://[^/?#@\s]+/?)$",
+    r"^([!#-'*+.^-`|~0-9A-Za-z-]+|:[0-9]{1,5}|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+):[0-9]{1,5}|(https?|h2c)://[^/?#@\s]+/?)$",
 );
 const TARGET_SHORT: Form = Either(&PORT, &TARGET_TEXT);
 const TARGET_ONE: Form = Either(&TARGET_SHORT, &Table(&TARGET));
@@ -220,9 +220,9 @@ pub(crate) static ROUTE: Keys = Keys {
         key(
             "to",
             Either(&TARGET_ONE, &List(&TARGET_ONE)),
-            "Where requests are sent: a port, an address, \"http://host:port\", \"unix:/path\", a \
-             service's name, a program that is followed as { process = .. }, or a list of those, with \
-             weights as { to = .., weight = n }.",
+            "Where requests are sent: a port, an address, \"http://host:port\", \"https://host:port\", \
+             \"h2c://host:port\" (HTTP/2 without TLS), \"unix:/path\", a service's name, a program that is \
+             followed as { process = .. }, or a list of those, with weights as { to = .., weight = n }.",
         )
         .also(&["target", "upstream", "backend", "proxy", "port", "url", "address", "service", "proxy_pass"]),
         key(

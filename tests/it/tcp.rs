@@ -286,6 +286,8 @@ async fn f27_a_port_that_cannot_become_wider_stays_as_it_was() {
 async fn f29_a_drain_ends_what_has_no_end_of_its_own() {
     let through = through();
     let (mut client, mut server) = through.pair().await;
+    client.send("x").await;
+    assert_eq!(server.bytes(1).await, b"x");
     let Through { proxy, .. } = through;
     proxy.drain().await;
     assert_eq!((client.end().await, server.end().await), (End::Reset, End::Reset));
