@@ -218,7 +218,7 @@ mod tests {
         let protocols = Rc::new(Protocols::new(server, keys, config));
         let sweep = Rc::new(Sweep::default());
         let (mut client, stream): (DuplexStream, _) = duplex(64);
-        let serve = Rc::clone(&protocols).serve_streams(stream, sweep.enter(Client));
+        let serve = Box::pin(Rc::clone(&protocols).serve_streams(stream, sweep.enter(Client)));
         let ask = async {
             client.write_all(said).await.expect("written");
             if reads {
