@@ -8,7 +8,7 @@
 //! others forget to close: so the other direction may go on while bytes flow, and ends after a silence that its owner
 //! chooses: [`LINGER`] for what began as HTTP.
 //!
-//! What proves long is moved by the kernel alone, where both sides are sockets: see [`splice`].
+//! What proves long is moved by the kernel alone, where both sides are sockets: `splice`.
 
 pub mod hello;
 #[cfg(target_os = "linux")]
