@@ -26,9 +26,9 @@ const MOST: f64 = 1.1;
 /// Requests in a block.
 const BLOCK: usize = 100;
 
-/// Requests before each block that do not count: meanwhile buffers fill or are thrown away, which takes what the machine
-/// has.
-const SETTLING: usize = 10;
+/// Requests before each block that do not count: meanwhile the kernel's buffers fill with megabytes or are thrown away, which
+/// takes some milliseconds of all that the machine has.
+const SETTLING: usize = 200;
 
 /// What a stream takes before its client gives more: as every stream begins.
 const WINDOW: usize = 65_535;
