@@ -165,7 +165,7 @@ impl Worker {
         let named = Named { route: &route.name, origin: &route.origin, targets: &route.words.1 };
         let mut way = Way::new(named, &route.forward)?;
         let limit = route.forward.connect_timeout;
-        let dialled = while_wanted(stream, !said.bytes.is_empty(), deadlines, dial(&mut way, route)).await;
+        let dialled = while_wanted(stream, !said.bytes.is_empty(), deadlines, dial(&mut way, route, deadlines)).await;
         note(&|record| record.target = way.endpoint.whereabouts());
         let mut program = dialled?;
         if said.is_postgres && !matches!(timeout(limit, asks_for_tls(&mut program)).await, Ok(Ok(true))) {
@@ -255,13 +255,26 @@ async fn read_more(stream: &mut TcpStream, deadlines: &Deadlines, bytes: &mut Ve
 }
 
 /// A connection to the program, in time or when it listens.
-async fn dial(way: &mut Way<'_>, route: &TcpRoute) -> Result<Stream, Failure> {
+async fn dial(way: &mut Way<'_>, route: &TcpRoute, deadlines: &Deadlines) -> Result<Stream, Refused> {
     loop {
         match connect(way.endpoint, route.forward.connect_timeout).await {
             Ok(program) => return Ok(program),
-            Err(error) => way.turn(error).await?,
+            Err(error) => until_drained(deadlines, way.turn(error)).await?,
         }
     }
+}
+
+/// Waits no longer than until the drain begins: who gets a program then is cut at once.
+async fn until_drained(
+    deadlines: &Deadlines,
+    waiting: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Refused> {
+    let mut waiting = pin!(waiting);
+    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Pending if deadlines.is_draining() => Poll::Ready(Err(Refused::Drained)),
+        step => step.map_err(Refused::from),
+    })
+    .await
 }
 
 /// Asks a PostgreSQL for TLS, as the client did. Whether it says yes.
@@ -276,18 +289,14 @@ async fn while_wanted<T>(
     stream: &mut TcpStream,
     is_in_hand: bool,
     deadlines: &Deadlines,
-    awaited: impl Future<Output = Result<T, Failure>>,
+    awaited: impl Future<Output = Result<T, Refused>>,
 ) -> Result<T, Refused> {
     let mut awaited = pin!(awaited);
     let result = poll_fn(|cx| {
         if has_left(stream, is_in_hand) {
             return Poll::Ready(Err(Refused::Left));
         }
-        // What it would get now would be cut at once.
-        if deadlines.is_draining() {
-            return Poll::Ready(Err(Refused::Drained));
-        }
-        let step = awaited.as_mut().poll(cx).map_err(Refused::from);
+        let step = awaited.as_mut().poll(cx);
         if step.is_pending() {
             let is_blind = stream.watch(cx) != Watch::Watched;
             pace::look_again(deadlines, is_blind);
